@@ -1,0 +1,34 @@
+# Two commands do everything a newcomer needs: `make demo` and `make test`. Both set the machine up first.
+SHELL := /bin/bash
+PY := .venv/bin/python
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-zerocopy check lint bench fmt generate clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install Debian packages, make .venv, build (skips what is done)
+	@deploy/debian/setup.sh
+
+build: ## build the C helper and the BPF object
+	@deploy/debian/setup.sh build
+
+test: setup ## run every test (privileged ones need root)
+	@$(PY) -m pytest $(ARGS)
+
+check: setup lint ## what CI runs: linters, stale generated files, every test
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## linters, types, stale generated files
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(PY) -m afterburnerd.abi.generate --check
+	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)
+
+generate: ## write the files that come from the schema and the parsers
+	@$(PY) -m afterburnerd.abi.generate
+
+fmt: ## format C and Python
+	@$(BIN)/ruff format . && $(BIN)/ruff check -q --fix . ; clang-format -i $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)
+
+clean: ## remove what the build made
+	@rm -rf build .venv

@@ -1,0 +1,261 @@
+"""Generated from afterburnerd/abi/schema.py by `python -m afterburnerd.abi.generate`; do not edit.
+
+Typed views of the shared layouts: `X.unpack(buffer, offset)` and `x.pack()`.
+"""
+
+# ruff: noqa: E501
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import ClassVar
+
+import msgspec
+
+Buffer = bytes | bytearray | memoryview
+
+VERSION = 1
+MAGIC = 0x3154415453424642
+RECORD_MAGIC = 0x3143455253424642
+HIST_SUB_BITS = 5
+HIST_BUCKETS = 1152
+CID_LEN = 8  # length of every connection ID that we mint: fixed, or XDP could not find them
+MAX_QUEUES = 64  # receive queues of one interface that can be served
+MAX_RULES = 64  # capture rules of one configuration
+STAMP_MAGIC = 4702413677801590833  # second word of the metadata that XDP puts in front of a frame
+XDP_STAMP = 1  # settings flag: put struct ab_xdp_meta in front of redirected frames
+PORT_LISTEN = 1  # port flag: we accept connections here, so Initials go through the buckets
+
+class XdpReason(IntEnum):
+    """What the XDP program did with a frame, and why; one pair of counters each."""
+
+    PASS_NOT_IP = 0  # passed: neither IPv4 nor IPv6
+    PASS_NOT_UDP = 1  # passed: not UDP
+    PASS_NOT_OURS = 2  # passed: address and port are not in the table
+
+
+class PortKind(IntEnum):
+    """What a local address and port is used for."""
+
+    NONE = 0  # not ours
+    QUIC = 1  # QUIC: long and short headers part ways
+    CAPTURE = 2  # capture rule: everything to the data plane
+
+
+class Drop(IntEnum):
+    """Why a worker dropped a frame that XDP handed to it."""
+
+    NONE = 0  # not dropped
+    SHORT = 1  # shorter than its headers say
+    NOT_IP = 2  # no IPv4 or IPv6 header behind the Ethernet and VLAN headers
+    IP_HEADER = 3  # IP header with options, extension headers, a fragment or a wrong version
+    IP_CHECKSUM = 4  # IPv4 header checksum wrong
+    NOT_UDP = 5  # not UDP
+    UDP_LENGTH = 6  # UDP length does not fit the packet
+    UDP_CHECKSUM = 7  # UDP checksum wrong, or absent on IPv6 (checked when verify_udp_checksum is on)
+    NO_RULE = 8  # no rule for its address and port: the rules changed while the frame was on its way
+    MULTI_BUFFER = 9  # spans several frames and does not fit one: raise frame_size
+
+
+class QueueMode(IntEnum):
+    """How a queue receives and sends, from best to last resort."""
+
+    CLOSED = 0  # not bound
+    ZERO_COPY = 1  # AF_XDP, the driver writes into our memory
+    COPY = 2  # AF_XDP in the driver, one copy
+    GENERIC = 3  # AF_XDP behind the kernel's generic XDP, one copy and an skb
+    SOCKET = 4  # UDP sockets, no AF_XDP
+
+
+class WorkerState(IntEnum):
+    """State of a worker."""
+
+    DOWN = 0  # no process
+    STARTING = 1  # setting itself up
+    RUNNING = 2  # in the loop
+    PAUSED = 3  # reconfiguring outside the loop
+    STOPPED = 4  # ended in order
+
+
+class DaemonState(IntEnum):
+    """State of the daemon."""
+
+    STOPPED = 0  # ended in order
+    STARTING = 1  # not yet serving
+    SERVING = 2  # every worker runs with every queue bound
+    DEGRADED = 3  # serving, but something configured is not in force
+    RECOVERING = 4  # a worker is being restarted, or the interface is being waited for
+    STOPPING = 5  # on the way down
+
+
+class RecordKind(IntEnum):
+    """What a record holds."""
+
+    NONE = 0  # slot never written
+    TRANSACTION = 1  # a decoded Solana transaction
+    MALFORMED = 2  # bytes that should have been a transaction; `reason` says why not
+    DATAGRAM = 3  # bytes that nobody was asked to decode
+
+
+class Decoder(IntEnum):
+    """What a capture rule does with a datagram."""
+
+    RAW = 0  # record its bytes
+    SOLANA_TX = 1  # decode it as a Solana transaction
+    COUNT = 2  # count it and nothing else
+    ECHO = 3  # send it back where it came from (test rigs)
+
+
+class TxReason(IntEnum):
+    """Why bytes are not a Solana transaction."""
+
+    OK = 0  # a well-formed transaction
+    EMPTY = 1  # no bytes
+    BAD_COMPACT_U16 = 2  # a compact-u16 count is cut off, not minimal or above 65,535
+    TRUNCATED_SIGNATURES = 3  # fewer bytes than its signature count needs
+    TRUNCATED_HEADER = 4  # ends inside the message header
+    UNSUPPORTED_VERSION = 5  # a message version that this decoder does not read
+    TRUNCATED_ACCOUNTS = 6  # fewer bytes than its account count needs
+    TRUNCATED_BLOCKHASH = 7  # ends inside the recent blockhash
+    TRUNCATED_INSTRUCTIONS = 8  # ends inside the instructions
+    TRUNCATED_LOOKUPS = 9  # ends inside the address-table lookups
+    TRAILING_BYTES = 10  # bytes left over behind the transaction
+    TOO_LONG = 11  # longer than a transaction may be
+
+
+class Tx(msgspec.Struct, frozen=True):
+    """Where the parts of a decoded transaction lie, as offsets from the first byte of the datagram."""
+
+    version: int = 0  # 0xff legacy, else the message version
+    reason: int = 0  # enum tx_reason
+    num_required: int = 0  # message header: required signatures
+    num_ro_signed: int = 0  # message header: read-only signed accounts
+    num_ro_unsigned: int = 0  # message header: read-only unsigned accounts
+    num_signatures: int = 0  # signatures
+    num_accounts: int = 0  # static account keys
+    num_instructions: int = 0  # instructions
+    num_lookups: int = 0  # address-table lookups (v0)
+    length: int = 0  # bytes that the transaction takes
+    signatures_off: int = 0  # first signature
+    message_off: int = 0  # first byte of what is signed
+    accounts_off: int = 0  # first account key
+    blockhash_off: int = 0  # recent blockhash
+    instructions_off: int = 0  # first instruction
+    lookups_off: int = 0  # first lookup, 0: none
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<BBBBB1xHHHHHHHHHHH4x")
+    SIZE: ClassVar[int] = 32
+    OFFSETS: ClassVar[dict[str, int]] = {"version": 0, "reason": 1, "num_required": 2, "num_ro_signed": 3, "num_ro_unsigned": 4, "num_signatures": 6, "num_accounts": 8, "num_instructions": 10, "num_lookups": 12, "length": 14, "signatures_off": 16, "message_off": 18, "accounts_off": 20, "blockhash_off": 22, "instructions_off": 24, "lookups_off": 26}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.version, self.reason, self.num_required, self.num_ro_signed, self.num_ro_unsigned, self.num_signatures, self.num_accounts, self.num_instructions, self.num_lookups, self.length, self.signatures_off, self.message_off, self.accounts_off, self.blockhash_off, self.instructions_off, self.lookups_off)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Tx:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(version=v[0], reason=v[1], num_required=v[2], num_ro_signed=v[3], num_ro_unsigned=v[4], num_signatures=v[5], num_accounts=v[6], num_instructions=v[7], num_lookups=v[8], length=v[9], signatures_off=v[10], message_off=v[11], accounts_off=v[12], blockhash_off=v[13], instructions_off=v[14], lookups_off=v[15])
+
+
+class Segment(msgspec.Struct, frozen=True):
+    """First bytes of the statistics segment; the blocks follow, described by the JSON text at its end."""
+
+    magic: int = 0  # MAGIC
+    version: int = 0  # schema version
+    total_bytes: int = 0  # size of the segment
+    created_ns: int = 0  # CLOCK_REALTIME of creation
+    text_offset: int = 0  # where the description begins
+    text_capacity: int = 0  # bytes that it may take
+    text_bytes: int = 0  # bytes that it takes
+    text_seq: int = 0  # seqlock of the description: odd while it is being written
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQ64x")
+    SIZE: ClassVar[int] = 128
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "total_bytes": 16, "created_ns": 24, "text_offset": 32, "text_capacity": 40, "text_bytes": 48, "text_seq": 56}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.magic, self.version, self.total_bytes, self.created_ns, self.text_offset, self.text_capacity, self.text_bytes, self.text_seq)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Segment:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(magic=v[0], version=v[1], total_bytes=v[2], created_ns=v[3], text_offset=v[4], text_capacity=v[5], text_bytes=v[6], text_seq=v[7])
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """One expanded capture rule: exact local address and port (the data plane's copy of what XDP matches)."""
+
+    addr: bytes = bytes(16)  # local address, IPv4 mapped; all zero: any (socket backend only)
+    port: int = 0  # local port, host order
+    vlan_outer: int = 0  # outer VLAN ID, 0: untagged
+    vlan_inner: int = 0  # inner VLAN ID, 0: none
+    rule: int = 0  # index of the rule in the configuration
+    decoder: int = 0  # enum decoder
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16sHHHHB7x")
+    SIZE: ClassVar[int] = 32
+    OFFSETS: ClassVar[dict[str, int]] = {"addr": 0, "port": 16, "vlan_outer": 18, "vlan_inner": 20, "rule": 22, "decoder": 24}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.addr, self.port, self.vlan_outer, self.vlan_inner, self.rule, self.decoder)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Rule:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(addr=v[0], port=v[1], vlan_outer=v[2], vlan_inner=v[3], rule=v[4], decoder=v[5])
+
+
+class RecordRing(msgspec.Struct, frozen=True):
+    """First bytes of a record ring: one writer, any number of readers that cannot slow it down."""
+
+    magic: int = 0  # RECORD_MAGIC
+    version: int = 0  # schema version
+    slot_bytes: int = 0  # bytes of a slot, header included
+    slots: int = 0  # number of slots, a power of two
+    worker: int = 0  # index of the writing worker
+    created_ns: int = 0  # CLOCK_REALTIME of creation: tells a reader that the ring was made anew
+    head: int = 0  # sequence number of the next record; on a cache line of its own
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQ80xQ120x")
+    SIZE: ClassVar[int] = 256
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "slot_bytes": 16, "slots": 24, "worker": 32, "created_ns": 40, "head": 128}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.magic, self.version, self.slot_bytes, self.slots, self.worker, self.created_ns, self.head)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> RecordRing:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(magic=v[0], version=v[1], slot_bytes=v[2], slots=v[3], worker=v[4], created_ns=v[5], head=v[6])
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Head of a slot; `stored` bytes of the datagram follow."""
+
+    tx: Tx  # the decoded transaction
+    seq: int = 0  # seqlock: 2n+1 while record n is being written, 2n+2 when it is whole
+    time_ns: int = 0  # CLOCK_REALTIME when it was taken off the ring
+    stamp_ns: int = 0  # CLOCK_MONOTONIC when XDP saw it, 0: unknown
+    mono_ns: int = 0  # CLOCK_MONOTONIC when it was taken off the ring
+    src: bytes = bytes(16)  # source address, IPv4 mapped
+    dst: bytes = bytes(16)  # destination address, IPv4 mapped
+    sport: int = 0  # source port
+    dport: int = 0  # destination port
+    rule: int = 0  # index of the capture rule
+    kind: int = 0  # enum record_kind
+    reason: int = 0  # enum tx_reason
+    queue: int = 0  # receive queue
+    worker: int = 0  # worker
+    length: int = 0  # bytes of the datagram
+    stored: int = 0  # bytes of it that follow here (fewer where a slot is too small)
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ16s16sHHHBBHHHH16x32s")
+    SIZE: ClassVar[int] = 128
+    OFFSETS: ClassVar[dict[str, int]] = {"seq": 0, "time_ns": 8, "stamp_ns": 16, "mono_ns": 24, "src": 32, "dst": 48, "sport": 64, "dport": 66, "rule": 68, "kind": 70, "reason": 71, "queue": 72, "worker": 74, "length": 76, "stored": 78, "tx": 96}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.seq, self.time_ns, self.stamp_ns, self.mono_ns, self.src, self.dst, self.sport, self.dport, self.rule, self.kind, self.reason, self.queue, self.worker, self.length, self.stored, self.tx.pack())
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Record:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(seq=v[0], time_ns=v[1], stamp_ns=v[2], mono_ns=v[3], src=v[4], dst=v[5], sport=v[6], dport=v[7], rule=v[8], kind=v[9], reason=v[10], queue=v[11], worker=v[12], length=v[13], stored=v[14], tx=Tx.unpack(v[15]))
