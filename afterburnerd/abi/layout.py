@@ -111,16 +111,32 @@ class TxReason(IntEnum):
 
     OK = 0  # a well-formed transaction
     EMPTY = 1  # no bytes
-    BAD_COMPACT_U16 = 2  # a compact-u16 count is cut off, not minimal or above 65,535
-    TRUNCATED_SIGNATURES = 3  # fewer bytes than its signature count needs
-    TRUNCATED_HEADER = 4  # ends inside the message header
-    UNSUPPORTED_VERSION = 5  # a message version that this decoder does not read
-    TRUNCATED_ACCOUNTS = 6  # fewer bytes than its account count needs
-    TRUNCATED_BLOCKHASH = 7  # ends inside the recent blockhash
-    TRUNCATED_INSTRUCTIONS = 8  # ends inside the instructions
-    TRUNCATED_LOOKUPS = 9  # ends inside the address-table lookups
-    TRAILING_BYTES = 10  # bytes left over behind the transaction
-    TOO_LONG = 11  # longer than a transaction may be
+    TOO_LONG = 2  # longer than the 65,535 bytes that 16-bit offsets can describe
+    UNKNOWN_VERSION = 3  # the first byte, or that of the message, names a version that does not exist there
+    UNSUPPORTED_VERSION = 4  # a version 1 transaction (SIMD-0385), which this decoder does not read yet
+    BAD_COMPACT_U16 = 5  # a compact-u16 count is not in its shortest form, or is above 65,535
+    TRUNCATED_SIGNATURES = 6  # ends inside the signatures
+    TRUNCATED_HEADER = 7  # ends inside the message header
+    TRUNCATED_ACCOUNTS = 8  # ends inside the account keys
+    TRUNCATED_BLOCKHASH = 9  # ends inside the recent blockhash
+    TRUNCATED_INSTRUCTIONS = 10  # ends inside the instructions
+    TRUNCATED_LOOKUPS = 11  # ends inside the address-table lookups
+    TRAILING_BYTES = 12  # bytes left over behind the transaction
+
+
+class TxSanitize(IntEnum):
+    """Why a well-formed transaction cannot be executed: its counts or indices contradict each other."""
+
+    OK = 0  # counts and indices agree
+    READONLY_OVERLAP = 1  # signers and read-only accounts without signature are more than there are keys
+    NO_FEE_PAYER = 2  # no writable account that signs
+    EMPTY_LOOKUP = 3  # an address-table lookup that loads nothing
+    TOO_MANY_ACCOUNTS = 4  # more keys, with those loaded, than the 256 that an index can tell apart
+    PROGRAM_INDEX = 5  # the program of an instruction is not among the static keys
+    PROGRAM_IS_PAYER = 6  # the program of an instruction is the fee payer
+    ACCOUNT_INDEX = 7  # an instruction names an account beyond the keys
+    MISSING_SIGNATURES = 8  # fewer signatures than the header requires
+    EXTRA_SIGNATURES = 9  # more signatures than the header requires
 
 
 class Tx(msgspec.Struct, frozen=True):
@@ -135,7 +151,7 @@ class Tx(msgspec.Struct, frozen=True):
     num_accounts: int = 0  # static account keys
     num_instructions: int = 0  # instructions
     num_lookups: int = 0  # address-table lookups (v0)
-    length: int = 0  # bytes that the transaction takes
+    length: int = 0  # bytes that the transaction takes; malformed: the byte at which reading stopped
     signatures_off: int = 0  # first signature
     message_off: int = 0  # first byte of what is signed
     accounts_off: int = 0  # first account key

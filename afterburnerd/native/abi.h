@@ -82,17 +82,33 @@ enum ab_decoder {
 enum ab_tx_reason {
     AB_TX_OK = 0, /* a well-formed transaction */
     AB_TX_EMPTY = 1, /* no bytes */
-    AB_TX_BAD_COMPACT_U16 = 2, /* a compact-u16 count is cut off, not minimal or above 65,535 */
-    AB_TX_TRUNCATED_SIGNATURES = 3, /* fewer bytes than its signature count needs */
-    AB_TX_TRUNCATED_HEADER = 4, /* ends inside the message header */
-    AB_TX_UNSUPPORTED_VERSION = 5, /* a message version that this decoder does not read */
-    AB_TX_TRUNCATED_ACCOUNTS = 6, /* fewer bytes than its account count needs */
-    AB_TX_TRUNCATED_BLOCKHASH = 7, /* ends inside the recent blockhash */
-    AB_TX_TRUNCATED_INSTRUCTIONS = 8, /* ends inside the instructions */
-    AB_TX_TRUNCATED_LOOKUPS = 9, /* ends inside the address-table lookups */
-    AB_TX_TRAILING_BYTES = 10, /* bytes left over behind the transaction */
-    AB_TX_TOO_LONG = 11, /* longer than a transaction may be */
-    AB_TX_END = 12,
+    AB_TX_TOO_LONG = 2, /* longer than the 65,535 bytes that 16-bit offsets can describe */
+    AB_TX_UNKNOWN_VERSION = 3, /* the first byte, or that of the message, names a version that does not exist there */
+    AB_TX_UNSUPPORTED_VERSION = 4, /* a version 1 transaction (SIMD-0385), which this decoder does not read yet */
+    AB_TX_BAD_COMPACT_U16 = 5, /* a compact-u16 count is not in its shortest form, or is above 65,535 */
+    AB_TX_TRUNCATED_SIGNATURES = 6, /* ends inside the signatures */
+    AB_TX_TRUNCATED_HEADER = 7, /* ends inside the message header */
+    AB_TX_TRUNCATED_ACCOUNTS = 8, /* ends inside the account keys */
+    AB_TX_TRUNCATED_BLOCKHASH = 9, /* ends inside the recent blockhash */
+    AB_TX_TRUNCATED_INSTRUCTIONS = 10, /* ends inside the instructions */
+    AB_TX_TRUNCATED_LOOKUPS = 11, /* ends inside the address-table lookups */
+    AB_TX_TRAILING_BYTES = 12, /* bytes left over behind the transaction */
+    AB_TX_END = 13,
+};
+
+/* why a well-formed transaction cannot be executed: its counts or indices contradict each other */
+enum ab_tx_sanitize {
+    AB_TX_SANITIZE_OK = 0, /* counts and indices agree */
+    AB_TX_SANITIZE_READONLY_OVERLAP = 1, /* signers and read-only accounts without signature are more than there are keys */
+    AB_TX_SANITIZE_NO_FEE_PAYER = 2, /* no writable account that signs */
+    AB_TX_SANITIZE_EMPTY_LOOKUP = 3, /* an address-table lookup that loads nothing */
+    AB_TX_SANITIZE_TOO_MANY_ACCOUNTS = 4, /* more keys, with those loaded, than the 256 that an index can tell apart */
+    AB_TX_SANITIZE_PROGRAM_INDEX = 5, /* the program of an instruction is not among the static keys */
+    AB_TX_SANITIZE_PROGRAM_IS_PAYER = 6, /* the program of an instruction is the fee payer */
+    AB_TX_SANITIZE_ACCOUNT_INDEX = 7, /* an instruction names an account beyond the keys */
+    AB_TX_SANITIZE_MISSING_SIGNATURES = 8, /* fewer signatures than the header requires */
+    AB_TX_SANITIZE_EXTRA_SIGNATURES = 9, /* more signatures than the header requires */
+    AB_TX_SANITIZE_END = 10,
 };
 
 /* first bytes of the statistics segment; the blocks follow, described by the JSON text at its end */
@@ -133,7 +149,7 @@ struct ab_tx {
     uint16_t num_accounts; /* static account keys */
     uint16_t num_instructions; /* instructions */
     uint16_t num_lookups; /* address-table lookups (v0) */
-    uint16_t length; /* bytes that the transaction takes */
+    uint16_t length; /* bytes that the transaction takes; malformed: the byte at which reading stopped */
     uint16_t signatures_off; /* first signature */
     uint16_t message_off; /* first byte of what is signed */
     uint16_t accounts_off; /* first account key */
@@ -261,16 +277,17 @@ struct ab_stats_worker {
     uint64_t records; /* records written to the record ring */
     uint64_t decoded; /* transactions decoded */
     uint64_t malformed_empty; /* datagrams that are not a transaction: no bytes */
-    uint64_t malformed_bad_compact_u16; /* datagrams that are not a transaction: a compact-u16 count is cut off, not minimal or above 65,535 */
-    uint64_t malformed_truncated_signatures; /* datagrams that are not a transaction: fewer bytes than its signature count needs */
+    uint64_t malformed_too_long; /* datagrams that are not a transaction: longer than the 65,535 bytes that 16-bit offsets can describe */
+    uint64_t malformed_unknown_version; /* datagrams that are not a transaction: the first byte, or that of the message, names a version that does not exist there */
+    uint64_t malformed_unsupported_version; /* datagrams that are not a transaction: a version 1 transaction (SIMD-0385), which this decoder does not read yet */
+    uint64_t malformed_bad_compact_u16; /* datagrams that are not a transaction: a compact-u16 count is not in its shortest form, or is above 65,535 */
+    uint64_t malformed_truncated_signatures; /* datagrams that are not a transaction: ends inside the signatures */
     uint64_t malformed_truncated_header; /* datagrams that are not a transaction: ends inside the message header */
-    uint64_t malformed_unsupported_version; /* datagrams that are not a transaction: a message version that this decoder does not read */
-    uint64_t malformed_truncated_accounts; /* datagrams that are not a transaction: fewer bytes than its account count needs */
+    uint64_t malformed_truncated_accounts; /* datagrams that are not a transaction: ends inside the account keys */
     uint64_t malformed_truncated_blockhash; /* datagrams that are not a transaction: ends inside the recent blockhash */
     uint64_t malformed_truncated_instructions; /* datagrams that are not a transaction: ends inside the instructions */
     uint64_t malformed_truncated_lookups; /* datagrams that are not a transaction: ends inside the address-table lookups */
     uint64_t malformed_trailing_bytes; /* datagrams that are not a transaction: bytes left over behind the transaction */
-    uint64_t malformed_too_long; /* datagrams that are not a transaction: longer than a transaction may be */
     uint64_t drop_short; /* frames dropped by the worker: shorter than its headers say [packets] */
     uint64_t drop_not_ip; /* frames dropped by the worker: no IPv4 or IPv6 header behind the Ethernet and VLAN headers [packets] */
     uint64_t drop_ip_header; /* frames dropped by the worker: IP header with options, extension headers, a fragment or a wrong version [packets] */
@@ -282,7 +299,7 @@ struct ab_stats_worker {
     uint64_t drop_multi_buffer; /* frames dropped by the worker: spans several frames and does not fit one: raise frame_size [packets] */
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[4];
+    uint64_t pad[3];
 };
 _Static_assert(sizeof(struct ab_stats_worker) == 18816, "struct ab_stats_worker changed size");
 
