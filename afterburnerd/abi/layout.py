@@ -27,11 +27,41 @@ XDP_STAMP = 1  # settings flag: put struct ab_xdp_meta in front of redirected fr
 PORT_LISTEN = 1  # port flag: we accept connections here, so Initials go through the buckets
 
 class XdpReason(IntEnum):
-    """What the XDP program did with a frame, and why; one pair of counters each."""
+    """What the XDP program did with a frame, and why; one pair of counters each; the first word is the verdict."""
 
     PASS_NOT_IP = 0  # passed: neither IPv4 nor IPv6
-    PASS_NOT_UDP = 1  # passed: not UDP
-    PASS_NOT_OURS = 2  # passed: address and port are not in the table
+    PASS_MULTICAST = 1  # passed: sent to a multicast or broadcast MAC address
+    PASS_OTHER_HOST = 2  # passed: sent to another MAC address than the interface's
+    PASS_VLAN_DEPTH = 3  # passed: more than two VLAN tags
+    PASS_TRUNCATED = 4  # passed: ends inside a header
+    PASS_NONLINEAR = 5  # passed: headers reach behind the first buffer of a multi-buffer frame
+    PASS_IP_VERSION = 6  # passed: IP version does not agree with the EtherType
+    PASS_NOT_UDP = 7  # passed: not UDP
+    PASS_IPV4_IHL = 8  # passed: IPv4 header length below 20 bytes
+    PASS_IPV4_OPTIONS = 9  # passed: IPv4 with options
+    PASS_FRAGMENT = 10  # passed: IPv4 fragment, or its reserved bit set
+    PASS_IP_LENGTH = 11  # passed: IP length below its header, or beyond the frame
+    PASS_IPV6_EXTENSION = 12  # passed: IPv6 extension header
+    PASS_IPV6_MAPPED = 13  # passed: IPv4-mapped address in an IPv6 header
+    PASS_UDP_SHORT = 14  # passed: UDP length below its header
+    PASS_UDP_LENGTH = 15  # passed: UDP length does not agree with the IP length
+    PASS_NOT_OURS = 16  # passed: address, port and VLANs are not in the table
+    PASS_LONG = 17  # passed to the supervisor: QUIC long header that needs no budget
+    PASS_INITIAL = 18  # passed to the supervisor: QUIC Initial, 0-RTT or foreign version, within budget
+    PASS_SHORT_UNKNOWN = 19  # passed to the supervisor: QUIC short header without a known connection ID
+    REDIRECT_CID = 20  # redirected: QUIC short header with a known connection ID
+    REDIRECT_CAPTURE = 21  # redirected: capture rule
+    DROP_WORKER_DOWN = 22  # dropped: for the data plane, but its queue has no socket
+    DROP_INITIAL_SOURCE = 23  # dropped: QUIC Initial over the budget of its source
+    DROP_INITIAL_GLOBAL = 24  # dropped: QUIC Initial over the global budget
+    DROP_SHORT_GLOBAL = 25  # dropped: unknown QUIC short header over the global budget
+
+
+class Gbucket(IntEnum):
+    """The global token buckets."""
+
+    INITIAL = 0  # Initial, 0-RTT and foreign versions on listening ports
+    SHORT = 1  # short headers without a known connection ID
 
 
 class PortKind(IntEnum):
@@ -139,6 +169,25 @@ class TxSanitize(IntEnum):
     EXTRA_SIGNATURES = 9  # more signatures than the header requires
 
 
+class XdpBudget(msgspec.Struct, frozen=True):
+    """A rate and a burst, as the XDP program counts them; all zero: no limit."""
+
+    interval_ns: int = 0  # what one packet costs: 1e9 / rate
+    window_ns: int = 0  # how far ahead of now the costs may run: burst * interval_ns
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQ")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"interval_ns": 0, "window_ns": 8}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.interval_ns, self.window_ns)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> XdpBudget:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(interval_ns=v[0], window_ns=v[1])
+
+
 class Tx(msgspec.Struct, frozen=True):
     """Where the parts of a decoded transaction lie, as offsets from the first byte of the datagram."""
 
@@ -170,6 +219,203 @@ class Tx(msgspec.Struct, frozen=True):
     def unpack(cls, data: Buffer, offset: int = 0) -> Tx:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(version=v[0], reason=v[1], num_required=v[2], num_ro_signed=v[3], num_ro_unsigned=v[4], num_signatures=v[5], num_accounts=v[6], num_instructions=v[7], num_lookups=v[8], length=v[9], signatures_off=v[10], message_off=v[11], accounts_off=v[12], blockhash_off=v[13], instructions_off=v[14], lookups_off=v[15])
+
+
+class XdpSettings(msgspec.Struct, frozen=True):
+    """What the supervisor tells the XDP program (map `settings`, one element); an update is not seen as one."""
+
+    initial_global: XdpBudget  # Initial, 0-RTT and foreign versions on listening ports, all sources
+    initial_source: XdpBudget  # the same, for each IPv4 address or IPv6 /64
+    short_global: XdpBudget  # short headers without a known connection ID
+    mac: bytes = bytes(6)  # address of the interface: frames to any other pass
+    flags: int = 0  # XDP_STAMP
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<6sH16s16s16s")
+    SIZE: ClassVar[int] = 56
+    OFFSETS: ClassVar[dict[str, int]] = {"mac": 0, "flags": 6, "initial_global": 8, "initial_source": 24, "short_global": 40}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.mac, self.flags, self.initial_global.pack(), self.initial_source.pack(), self.short_global.pack())
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> XdpSettings:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(mac=v[0], flags=v[1], initial_global=XdpBudget.unpack(v[2]), initial_source=XdpBudget.unpack(v[3]), short_global=XdpBudget.unpack(v[4]))
+
+
+class PortKey(msgspec.Struct, frozen=True):
+    """A local address and port, as it stands in the packet (map `ports`)."""
+
+    addr: bytes = bytes(16)  # local address, IPv4 mapped
+    port: bytes = bytes(2)  # local port, network order
+    vlan_outer: int = 0  # outer VLAN ID, 0: untagged (a priority tag, VID 0, counts as none)
+    vlan_inner: int = 0  # inner VLAN ID, 0: none
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16s2sHH2x")
+    SIZE: ClassVar[int] = 24
+    OFFSETS: ClassVar[dict[str, int]] = {"addr": 0, "port": 16, "vlan_outer": 18, "vlan_inner": 20}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.addr, self.port, self.vlan_outer, self.vlan_inner)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> PortKey:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(addr=v[0], port=v[1], vlan_outer=v[2], vlan_inner=v[3])
+
+
+class Port(msgspec.Struct, frozen=True):
+    """What is done with packets to a local address and port (map `ports`)."""
+
+    kind: int = 0  # enum port_kind
+    flags: int = 0  # PORT_LISTEN
+    rule: int = 0  # index of the capture rule
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<BBH")
+    SIZE: ClassVar[int] = 4
+    OFFSETS: ClassVar[dict[str, int]] = {"kind": 0, "flags": 1, "rule": 2}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.kind, self.flags, self.rule)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Port:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(kind=v[0], flags=v[1], rule=v[2])
+
+
+class Cid(msgspec.Struct, frozen=True):
+    """Who owns a connection ID (map `cids`; its key is the connection ID itself)."""
+
+    worker: int = 0  # worker that has the connection
+    queue: int = 0  # receive queue that the connection was adopted on
+    flags: int = 0  # zero; the XDP program redirects whatever stands here
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<HHI")
+    SIZE: ClassVar[int] = 8
+    OFFSETS: ClassVar[dict[str, int]] = {"worker": 0, "queue": 2, "flags": 4}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.worker, self.queue, self.flags)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Cid:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(worker=v[0], queue=v[1], flags=v[2])
+
+
+class FlowKey(msgspec.Struct, frozen=True):
+    """A remote and a local address and port (map `flows`)."""
+
+    src: bytes = bytes(16)  # remote address, IPv4 mapped
+    dst: bytes = bytes(16)  # local address, IPv4 mapped
+    sport: bytes = bytes(2)  # remote port, network order
+    dport: bytes = bytes(2)  # local port, network order
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16s16s2s2s4x")
+    SIZE: ClassVar[int] = 40
+    OFFSETS: ClassVar[dict[str, int]] = {"src": 0, "dst": 16, "sport": 32, "dport": 34}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.src, self.dst, self.sport, self.dport)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> FlowKey:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(src=v[0], dst=v[1], sport=v[2], dport=v[3])
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """Where the latest long-header packet of a flow came in (map `flows`)."""
+
+    rx_queue: int = 0  # receive queue
+    seen_ns: int = 0  # CLOCK_MONOTONIC
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<I4xQ")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"rx_queue": 0, "seen_ns": 8}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.rx_queue, self.seen_ns)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Flow:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(rx_queue=v[0], seen_ns=v[1])
+
+
+class BucketKey(msgspec.Struct, frozen=True):
+    """A source, for budgets (map `buckets`)."""
+
+    prefix: bytes = bytes(16)  # IPv4 address, mapped; or the /64 of an IPv6 address, the rest zero
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16s")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"prefix": 0}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.prefix)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> BucketKey:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(prefix=v[0])
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """A token bucket in one word (maps `buckets` and `gbuckets`)."""
+
+    full_ns: int = 0  # CLOCK_MONOTONIC at which it will be full again
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<Q")
+    SIZE: ClassVar[int] = 8
+    OFFSETS: ClassVar[dict[str, int]] = {"full_ns": 0}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.full_ns)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Bucket:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(full_ns=v[0])
+
+
+class XdpCount(msgspec.Struct, frozen=True):
+    """Frames that one processor counted for one reason (map `counters`)."""
+
+    packets: int = 0  # frames
+    bytes: int = 0  # their bytes, Ethernet header included
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQ")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"packets": 0, "bytes": 8}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.packets, self.bytes)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> XdpCount:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(packets=v[0], bytes=v[1])
+
+
+class XdpMeta(msgspec.Struct, frozen=True):
+    """What stands in front of a redirected frame where XDP_STAMP is set; the reader zeroes the magic, since a frame is used again."""
+
+    ktime_ns: int = 0  # CLOCK_MONOTONIC
+    magic: int = 0  # STAMP_MAGIC
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQ")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"ktime_ns": 0, "magic": 8}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.ktime_ns, self.magic)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> XdpMeta:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(ktime_ns=v[0], magic=v[1])
 
 
 class Segment(msgspec.Struct, frozen=True):
