@@ -544,7 +544,7 @@ int afterburner_xdp(struct xdp_md *ctx)
 
     if (count) {
         count->packets++;
-        count->bytes += length;
+        count->octets += length;
     }
     return decision.verdict;
 }

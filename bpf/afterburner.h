@@ -134,7 +134,7 @@ _Static_assert(sizeof(struct ab_bucket) == 8, "struct ab_bucket changed size");
 /* frames that one processor counted for one reason (map `counters`) */
 struct ab_xdp_count {
     __u64 packets; /* frames */
-    __u64 bytes; /* their bytes, Ethernet header included */
+    __u64 octets; /* their bytes, Ethernet header included */
 };
 _Static_assert(sizeof(struct ab_xdp_count) == 16, "struct ab_xdp_count changed size");
 

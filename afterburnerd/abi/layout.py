@@ -384,19 +384,19 @@ class XdpCount(msgspec.Struct, frozen=True):
     """Frames that one processor counted for one reason (map `counters`)."""
 
     packets: int = 0  # frames
-    bytes: int = 0  # their bytes, Ethernet header included
+    octets: int = 0  # their bytes, Ethernet header included
 
     LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQ")
     SIZE: ClassVar[int] = 16
-    OFFSETS: ClassVar[dict[str, int]] = {"packets": 0, "bytes": 8}
+    OFFSETS: ClassVar[dict[str, int]] = {"packets": 0, "octets": 8}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.packets, self.bytes)
+        return self.LAYOUT.pack(self.packets, self.octets)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> XdpCount:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(packets=v[0], bytes=v[1])
+        return cls(packets=v[0], octets=v[1])
 
 
 class XdpMeta(msgspec.Struct, frozen=True):

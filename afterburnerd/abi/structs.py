@@ -307,7 +307,7 @@ STRUCTS = (
         "xdp_count",
         "bpf",
         "frames that one processor counted for one reason (map `counters`)",
-        (Field("u64", "packets", "frames"), Field("u64", "bytes", "their bytes, Ethernet header included")),
+        (Field("u64", "packets", "frames"), Field("u64", "octets", "their bytes, Ethernet header included")),
         16,
     ),
     Struct(
