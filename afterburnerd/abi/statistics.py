@@ -37,6 +37,12 @@ DAEMON = Block(
             "",
             "start time of that process (field 22 of /proc/PID/stat): tells a reused process ID",
         ),
+        Stat(
+            "pid_namespace",
+            "internal",
+            "",
+            "inode of the PID namespace that those two belong to: a reader elsewhere judges by the heartbeat",
+        ),
         Stat("heartbeat_ns", "internal", "ns", "CLOCK_MONOTONIC of the supervisor's latest tick"),
         Stat(
             "start_time_ns",
@@ -125,6 +131,13 @@ DAEMON = Block(
         Stat("interface_up", "gauge", "", "1 while the interface is up and has a carrier", "interface_up"),
         Stat("interface_mtu", "gauge", "bytes", "MTU of the interface", "interface_mtu_bytes"),
         Stat("interface_queues", "gauge", "", "receive queues that the interface has", "interface_queues"),
+        Stat(
+            "interface_queues_wanted",
+            "gauge",
+            "",
+            "receive queues of the interface that the configuration asks us to serve",
+            "interface_queues_wanted",
+        ),
         Stat("xdp_attached", "gauge", "", "1 while our XDP program is attached", "xdp_attached"),
         Stat(
             "xdp_generic",
@@ -221,14 +234,14 @@ KERNEL = Block(
         Stat(
             "rx_fill_ring_empty",
             "counter",
-            "packets",
+            "",
             "times the kernel found the FILL ring empty",
             "kernel_fill_ring_empty_total",
         ),
         Stat(
             "tx_ring_empty",
             "counter",
-            "packets",
+            "",
             "times the kernel found the TX ring empty",
             "kernel_tx_ring_empty_total",
         ),
@@ -283,7 +296,7 @@ WORKER = Block(
         *_by_enum(
             "tx_reason",
             "malformed",
-            "worker_malformed_total",
+            "worker_malformed_datagrams_total",
             "",
             "datagrams that are not a transaction",
             frozenset({"OK"}),
@@ -324,14 +337,14 @@ QUEUE = Block(
             "counter",
             "packets",
             "frames that the kernel reported as sent",
-            "queue_transmit_completed_total",
+            "queue_transmit_completed_packets_total",
         ),
         Stat(
             "tx_dropped",
             "counter",
             "packets",
             "frames not sent for lack of room in the TX ring or of a frame",
-            "queue_transmit_dropped_total",
+            "queue_transmit_dropped_packets_total",
         ),
         Stat(
             "rx_bursts",
@@ -406,7 +419,7 @@ QUEUE = Block(
             "queue_ring_entries",
             (("ring", "completion"),),
         ),
-        Stat("ring_size", "gauge", "", "depth of each ring", "queue_ring_size"),
+        Stat("ring_size", "gauge", "", "depth of each ring", "queue_ring_size_entries"),
     ),
 )
 
@@ -418,13 +431,13 @@ RULE = Block(
     (
         Stat("packets", "counter", "packets", "datagrams that matched the rule", "rule_packets_total"),
         Stat("bytes", "counter", "bytes", "bytes of their payloads", "rule_bytes_total"),
-        Stat("decoded", "counter", "", "transactions decoded under the rule", "rule_decoded_total"),
+        Stat("decoded", "counter", "", "transactions decoded under the rule", "rule_decoded_transactions_total"),
         Stat(
             "malformed",
             "counter",
             "",
             "datagrams under the rule that are not a transaction",
-            "rule_malformed_total",
+            "rule_malformed_datagrams_total",
         ),
     ),
 )

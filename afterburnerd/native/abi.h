@@ -213,6 +213,7 @@ struct ab_stats_daemon {
     uint64_t state; /* state of the daemon */
     uint64_t pid; /* process ID of the supervisor */
     uint64_t pid_start_ticks; /* start time of that process (field 22 of /proc/PID/stat): tells a reused process ID */
+    uint64_t pid_namespace; /* inode of the PID namespace that those two belong to: a reader elsewhere judges by the heartbeat */
     uint64_t heartbeat_ns; /* CLOCK_MONOTONIC of the supervisor's latest tick [ns] */
     uint64_t start_time_ns; /* Unix time at which the supervisor started [ns] */
     uint64_t config_generation; /* how many configurations have been in force since the start */
@@ -229,12 +230,13 @@ struct ab_stats_daemon {
     uint64_t interface_up; /* 1 while the interface is up and has a carrier */
     uint64_t interface_mtu; /* MTU of the interface [bytes] */
     uint64_t interface_queues; /* receive queues that the interface has */
+    uint64_t interface_queues_wanted; /* receive queues of the interface that the configuration asks us to serve */
     uint64_t xdp_attached; /* 1 while our XDP program is attached */
     uint64_t xdp_generic; /* 1 where the program runs in generic instead of native mode */
     uint64_t cpu_ns; /* processor time that the supervisor has used [ns] */
     uint64_t rss_bytes; /* resident memory of the supervisor [bytes] */
     uint64_t event_lag_ns; /* by how much the supervisor's latest tick came late [ns] */
-    uint64_t pad[8];
+    uint64_t pad[6];
 };
 _Static_assert(sizeof(struct ab_stats_daemon) == 256, "struct ab_stats_daemon changed size");
 
@@ -252,8 +254,8 @@ struct ab_stats_kernel {
     uint64_t rx_invalid_descs; /* descriptors that the kernel refused, by ring */
     uint64_t tx_invalid_descs; /* descriptors that the kernel refused, by ring */
     uint64_t rx_ring_full; /* frames that the kernel dropped, by reason [packets] */
-    uint64_t rx_fill_ring_empty; /* times the kernel found the FILL ring empty [packets] */
-    uint64_t tx_ring_empty; /* times the kernel found the TX ring empty [packets] */
+    uint64_t rx_fill_ring_empty; /* times the kernel found the FILL ring empty */
+    uint64_t tx_ring_empty; /* times the kernel found the TX ring empty */
     uint64_t pad[10];
 };
 _Static_assert(sizeof(struct ab_stats_kernel) == 128, "struct ab_stats_kernel changed size");
