@@ -1,0 +1,173 @@
+#include "eth.h"
+
+#include <string.h>
+
+#define ETH_BYTES 14
+#define VLAN_BYTES 4
+#define IPV4_BYTES 20
+#define IPV6_BYTES 40
+#define UDP_BYTES 8
+#define TYPE_IPV4 0x0800
+#define TYPE_IPV6 0x86dd
+#define TYPE_VLAN 0x8100 /* IEEE 802.1Q */
+#define TYPE_QINQ 0x88a8 /* IEEE 802.1ad */
+#define PROTO_UDP 17
+#define FRAGMENT 0x3fff /* more-fragments bit and offset */
+
+uint64_t ab_eth_sum(const uint8_t *data, uint32_t len, uint64_t sum)
+{
+    uint64_t word;
+    uint32_t half;
+
+    /* RFC 1071: the sum may be taken over wider words of any byte order and folded at the end; 64-bit words overflow,
+     * so two 32-bit halves are added into 64 bits. */
+    for (; len >= 8; data += 8, len -= 8) {
+        memcpy(&word, data, 8);
+        sum += (word & 0xffffffff) + (word >> 32);
+    }
+    if (len >= 4) {
+        memcpy(&half, data, 4);
+        sum += half;
+        data += 4;
+        len -= 4;
+    }
+    if (len >= 2) {
+        uint16_t part;
+
+        memcpy(&part, data, 2);
+        sum += part;
+        data += 2;
+        len -= 2;
+    }
+    if (len)
+        sum += *data; /* the missing byte is zero; little endian */
+    return sum;
+}
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ab_eth_sum pads the last byte for little endian");
+
+/* Pseudo-header of RFC 768 and RFC 8200 8.1: both addresses, protocol, UDP length. */
+static bool udp_sum_ok(const uint8_t *addresses, uint32_t address_bytes, const uint8_t *udp, uint32_t udp_len)
+{
+    uint8_t tail[8] = {0, 0, 0, 0, 0, PROTO_UDP, (uint8_t)(udp_len >> 8), (uint8_t)udp_len};
+    uint64_t sum = ab_eth_sum(addresses, address_bytes, ab_eth_sum(tail, sizeof(tail), 0));
+
+    return ab_eth_fold(ab_eth_sum(udp, udp_len, sum)) == 0xffff;
+}
+
+static void map_ipv4(uint8_t out[16], const uint8_t *in)
+{
+    memset(out, 0, 10);
+    out[10] = out[11] = 0xff;
+    memcpy(out + 12, in, 4);
+}
+
+int ab_eth_parse(struct ab_dgram *d, uint8_t *frame, uint32_t len, unsigned flags)
+{
+    uint32_t at = ETH_BYTES, udp_len, ip_len;
+    const uint8_t *addresses, *udp;
+    uint32_t address_bytes;
+    uint16_t type;
+
+    if (ab_unlikely(len < ETH_BYTES))
+        return AB_DROP_SHORT;
+    d->frame = frame;
+    d->frame_len = len;
+    d->vlan[0] = d->vlan[1] = 0;
+    type = ab_load16(frame + 12);
+    for (unsigned tag = 0; tag < 2 && (type == TYPE_VLAN || type == TYPE_QINQ); tag++) {
+        if (len < at + VLAN_BYTES)
+            return AB_DROP_SHORT;
+        d->vlan[tag] = ab_load16(frame + at) & 0x0fff;
+        type = ab_load16(frame + at + 2);
+        at += VLAN_BYTES;
+    }
+    if (d->vlan[0] == 0) { /* a priority tag (VLAN 0) is no VLAN */
+        d->vlan[0] = d->vlan[1];
+        d->vlan[1] = 0;
+    }
+    if (ab_likely(type == TYPE_IPV4)) {
+        const uint8_t *ip = frame + at;
+
+        if (len < at + IPV4_BYTES)
+            return AB_DROP_SHORT;
+        if (ip[0] != 0x45 || ab_load16(ip + 6) & FRAGMENT)
+            return AB_DROP_IP_HEADER;
+        if (ip[9] != PROTO_UDP)
+            return AB_DROP_NOT_UDP;
+        ip_len = ab_load16(ip + 2);
+        if (ip_len < IPV4_BYTES + UDP_BYTES || ip_len > len - at)
+            return AB_DROP_SHORT;
+        if (ab_eth_fold(ab_eth_sum(ip, IPV4_BYTES, 0)) != 0xffff)
+            return AB_DROP_IP_CHECKSUM;
+        d->family = 4;
+        d->tos = ip[1];
+        map_ipv4(d->src, ip + 12);
+        map_ipv4(d->dst, ip + 16);
+        addresses = ip + 12;
+        address_bytes = 8;
+        at += IPV4_BYTES;
+        ip_len -= IPV4_BYTES;
+    } else if (type == TYPE_IPV6) {
+        const uint8_t *ip = frame + at;
+
+        if (len < at + IPV6_BYTES)
+            return AB_DROP_SHORT;
+        if (ip[0] >> 4 != 6)
+            return AB_DROP_IP_HEADER;
+        if (ip[6] != PROTO_UDP)
+            return AB_DROP_NOT_UDP;
+        ip_len = ab_load16(ip + 4);
+        if (ip_len < UDP_BYTES || ip_len > len - at - IPV6_BYTES)
+            return AB_DROP_SHORT;
+        d->family = 6;
+        d->tos = (uint8_t)(ip[0] << 4 | ip[1] >> 4);
+        memcpy(d->src, ip + 8, 16);
+        memcpy(d->dst, ip + 24, 16);
+        addresses = ip + 8;
+        address_bytes = 32;
+        at += IPV6_BYTES;
+    } else {
+        return AB_DROP_NOT_IP;
+    }
+    udp = frame + at;
+    udp_len = ab_load16(udp + 4);
+    if (udp_len != ip_len)
+        return AB_DROP_UDP_LENGTH;
+    if (flags & AB_ETH_VERIFY_UDP) {
+        bool absent = udp[6] == 0 && udp[7] == 0;
+
+        if (absent ? d->family == 6 : !udp_sum_ok(addresses, address_bytes, udp, udp_len))
+            return AB_DROP_UDP_CHECKSUM;
+    }
+    d->sport = ab_load16(udp);
+    d->dport = ab_load16(udp + 2);
+    d->data = frame + at + UDP_BYTES;
+    d->len = udp_len - UDP_BYTES;
+    return AB_DROP_NONE;
+}
+
+static void swap(uint8_t *a, uint8_t *b, size_t bytes)
+{
+    uint8_t hold[16];
+
+    memcpy(hold, a, bytes);
+    memcpy(a, b, bytes);
+    memcpy(b, hold, bytes);
+}
+
+void ab_eth_reverse(struct ab_dgram *d)
+{
+    uint8_t *udp = d->data - UDP_BYTES;
+    uint16_t port = d->sport;
+
+    swap(d->frame, d->frame + 6, 6);
+    if (d->family == 4)
+        swap(udp - 8, udp - 4, 4);
+    else
+        swap(udp - 32, udp - 16, 16);
+    swap(udp, udp + 2, 2);
+    swap(d->src, d->dst, 16);
+    d->sport = d->dport;
+    d->dport = port;
+}

@@ -1,0 +1,201 @@
+#include "io.h"
+
+#include <string.h>
+
+#define SENT UINT64_MAX /* ab_dgram.addr of a frame that is no longer the worker's */
+
+/* The XDP program may have put its clock in front of the frame. The magic is wiped, since the frame is used again and a
+ * program without stamps would leave the old one standing. */
+static uint64_t take_stamp(struct ab_xsk *x, uint64_t addr)
+{
+    struct ab_xdp_meta *meta;
+    uint64_t stamp;
+
+    if (addr - ab_umem_base(&x->umem, addr) < sizeof(*meta))
+        return 0;
+    meta = (struct ab_xdp_meta *)(x->umem.area + addr - sizeof(*meta));
+    if (meta->magic != AB_STAMP_MAGIC)
+        return 0;
+    stamp = meta->ktime_ns;
+    meta->magic = 0;
+    return stamp;
+}
+
+static void drop(struct ab_io *io, int reason)
+{
+    AB_STAT_ADD(&io->drops[reason - 1], 1);
+}
+
+/* One part of a frame that spans several descriptors: copied together, because what reads datagrams reads them in one
+ * piece. True when `d` is complete and stands in a scratch buffer. */
+static bool gather(struct ab_io *io, const struct xdp_desc *desc, struct ab_dgram *d)
+{
+    struct ab_xsk *x = &io->xsk;
+    uint8_t *to = x->jumbo + (size_t)io->jumbo_slot * AB_XSK_JUMBO_BYTES;
+    uint32_t len = io->jumbo_len;
+    bool more = desc->options & XDP_PKT_CONTD;
+
+    if (len == 0)
+        d->stamp_ns = take_stamp(x, desc->addr);
+    if (io->jumbo_lost || len + desc->len > AB_XSK_JUMBO_BYTES) {
+        io->jumbo_lost = true;
+    } else {
+        memcpy(to + len, ab_xsk_data(x, desc->addr), desc->len);
+        io->jumbo_len = len + desc->len;
+    }
+    ab_umem_put(&x->umem, desc->addr);
+    if (more)
+        return false;
+    len = io->jumbo_len;
+    io->jumbo_len = 0;
+    if (io->jumbo_lost) {
+        io->jumbo_lost = false;
+        drop(io, AB_DROP_MULTI_BUFFER);
+        return false;
+    }
+    io->jumbo_slot = (io->jumbo_slot + 1) % AB_XSK_JUMBO_SLOTS;
+    d->addr = SENT;
+    d->scratch = 1;
+    d->frame = to;
+    d->frame_len = len;
+    return true;
+}
+
+static uint32_t rx_xsk(struct ab_io *io, struct ab_dgram *out, uint32_t max)
+{
+    struct ab_xsk *x = &io->xsk;
+    uint32_t index, count, kept = 0, jumbos = 0, taken;
+    uint64_t bytes = 0;
+
+    count = xsk_ring_cons__peek(&x->rx, max, &index);
+    if (count == 0)
+        return 0;
+    for (uint32_t i = 0; i < count; i++)
+        __builtin_prefetch(ab_xsk_data(x, xsk_ring_cons__rx_desc(&x->rx, index + i)->addr));
+    for (taken = 0; taken < count; taken++) {
+        const struct xdp_desc *desc = xsk_ring_cons__rx_desc(&x->rx, index + taken);
+        struct ab_dgram *d = &out[kept];
+        int reason;
+
+        bytes += desc->len;
+        if (ab_unlikely(desc->options & XDP_PKT_CONTD || io->jumbo_len || io->jumbo_lost)) {
+            if (!x->jumbo) { /* not asked for, yet the kernel sends it: nothing to put it into */
+                ab_umem_put(&x->umem, desc->addr);
+                drop(io, AB_DROP_MULTI_BUFFER);
+                continue;
+            }
+            if (jumbos == AB_XSK_JUMBO_SLOTS && io->jumbo_len == 0)
+                break; /* the scratch buffers of this burst are used up: the rest comes with the next */
+            if (!gather(io, desc, d))
+                continue;
+            jumbos++;
+        } else {
+            d->stamp_ns = take_stamp(x, desc->addr);
+            d->addr = desc->addr;
+            d->scratch = 0;
+            d->frame = ab_xsk_data(x, desc->addr);
+            d->frame_len = desc->len;
+        }
+        reason = ab_eth_parse(d, d->frame, d->frame_len, io->parse_flags);
+        if (ab_unlikely(reason)) {
+            drop(io, reason);
+            if (!d->scratch)
+                ab_umem_put(&x->umem, d->addr);
+            continue;
+        }
+        x->held += !d->scratch;
+        kept++;
+    }
+    xsk_ring_cons__cancel(&x->rx, count - taken);
+    xsk_ring_cons__release(&x->rx, taken);
+    x->received += taken;
+    AB_STAT_ADD(&x->stats->rx_packets, taken);
+    AB_STAT_ADD(&x->stats->rx_bytes, bytes);
+    AB_STAT_ADD(&x->stats->rx_bursts, 1);
+    return kept;
+}
+
+static uint32_t rx_udp(struct ab_io *io, struct ab_dgram *out, uint32_t max)
+{
+    uint32_t cut = 0, kept = ab_udp_rx(&io->udp, out, max, &cut);
+
+    if (ab_unlikely(cut))
+        AB_STAT_ADD(&io->drops[AB_DROP_MULTI_BUFFER - 1], cut);
+    return kept;
+}
+
+uint32_t ab_io_rx(struct ab_io *io, struct ab_dgram *out, uint32_t max)
+{
+    return ab_likely(io->kind == AB_IO_XSK) ? rx_xsk(io, out, max) : rx_udp(io, out, max);
+}
+
+void ab_io_release(struct ab_io *io, struct ab_dgram *d, uint32_t count)
+{
+    struct ab_xsk *x = &io->xsk;
+
+    if (io->kind != AB_IO_XSK)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        if (d[i].addr == SENT)
+            continue;
+        ab_umem_put(&x->umem, d[i].addr);
+        x->held--;
+    }
+}
+
+void ab_io_reply(struct ab_io *io, struct ab_dgram *d)
+{
+    struct ab_xsk *x = &io->xsk;
+    uint64_t addr = d->addr;
+
+    if (io->kind == AB_IO_UDP) {
+        ab_udp_reply(&io->udp, d);
+        return;
+    }
+    if (d->scratch) {
+        AB_STAT_ADD(&x->stats->tx_dropped, 1);
+        return;
+    }
+    ab_eth_reverse(d);
+    d->addr = SENT;
+    x->held--;
+    (void)ab_xsk_send(x, addr, d->frame_len);
+}
+
+void ab_io_flush(struct ab_io *io, uint32_t moved)
+{
+    if (io->kind == AB_IO_UDP) {
+        ab_udp_flush(&io->udp);
+        return;
+    }
+    if (io->kind != AB_IO_XSK)
+        return;
+    if (moved || io->xsk.submitted != io->xsk.completed || io->xsk.posted - io->xsk.received < io->xsk.rx_target) {
+        ab_xsk_reap(&io->xsk);
+        ab_xsk_refill(&io->xsk);
+        ab_xsk_kick(&io->xsk);
+        ab_xsk_balance(&io->xsk);
+    } else if (io->xsk.busy_poll || xsk_ring_prod__needs_wakeup(&io->xsk.fill)) {
+        ab_xsk_kick(&io->xsk);
+    }
+}
+
+void ab_io_levels(struct ab_io *io)
+{
+    if (io->kind == AB_IO_XSK)
+        ab_xsk_levels(&io->xsk);
+}
+
+int ab_io_fd(const struct ab_io *io)
+{
+    return io->kind == AB_IO_XSK ? io->xsk.fd : io->kind == AB_IO_UDP ? io->udp.fd : -1;
+}
+
+void ab_io_close(struct ab_io *io)
+{
+    if (io->kind == AB_IO_XSK)
+        ab_xsk_close(&io->xsk);
+    else if (io->kind == AB_IO_UDP)
+        ab_udp_close(&io->udp);
+    memset(io, 0, sizeof(*io));
+}

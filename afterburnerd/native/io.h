@@ -1,0 +1,52 @@
+/* One source and sink of datagrams, whatever stands behind it: an AF_XDP queue or a UDP socket.
+ *
+ *   rx_burst --> array of struct ab_dgram --> worker looks at them in place --> release, or reply
+ *
+ * The two backends differ in what they own, not in what they say: with AF_XDP a datagram is a frame of the packet
+ * memory that goes back to the kernel on release; with sockets it is a buffer that the next burst overwrites. */
+#ifndef AB_IO_H
+#define AB_IO_H
+
+#include "base.h"
+#include "eth.h"
+#include "udp.h"
+#include "xsk.h"
+
+enum ab_io_kind {
+    AB_IO_NONE = 0,
+    AB_IO_XSK = 1,
+    AB_IO_UDP = 2,
+};
+
+struct ab_io {
+    enum ab_io_kind kind;
+    unsigned parse_flags; /* AB_ETH_* */
+    uint64_t *drops;      /* AB_DROP_END counters in the statistics segment, by reason */
+    uint32_t jumbo_len;   /* bytes of a frame that is being put together */
+    uint32_t jumbo_slot;  /* scratch buffer it goes into */
+    bool jumbo_lost;      /* it is too long: wait for its end and drop it */
+    union {
+        struct ab_xsk xsk;
+        struct ab_udp udp;
+    };
+};
+
+/* ab_io_rx receives up to `max` datagrams and returns how many. Frames that are not datagrams are dropped by reason. */
+uint32_t ab_io_rx(struct ab_io *io, struct ab_dgram *out, uint32_t max);
+
+/* ab_io_release gives back datagrams of the latest burst that were not sent back. */
+void ab_io_release(struct ab_io *io, struct ab_dgram *d, uint32_t count);
+
+/* ab_io_reply sends a datagram back to where it came from, in place; it is released with that. */
+void ab_io_reply(struct ab_io *io, struct ab_dgram *d);
+
+/* ab_io_flush ends a burst: refills, kicks, checks that the frames add up. */
+void ab_io_flush(struct ab_io *io, uint32_t moved);
+
+/* ab_io_levels writes the gauges that cost cache misses. */
+void ab_io_levels(struct ab_io *io);
+
+int ab_io_fd(const struct ab_io *io);
+void ab_io_close(struct ab_io *io);
+
+#endif

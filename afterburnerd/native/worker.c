@@ -1,0 +1,280 @@
+#include "worker.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "hist.h"
+#include "solana_tx.h"
+
+void ab_worker_init(struct ab_worker *w, uint16_t index, struct ab_stats_worker *stats,
+                    struct ab_stats_rule *rule_stats, const struct ab_doorbell *bell)
+{
+    memset(w, 0, sizeof(*w));
+    w->index = index;
+    w->stats = stats;
+    w->rule_stats = rule_stats;
+    w->bell = bell;
+}
+
+void ab_worker_fini(struct ab_worker *w)
+{
+    for (uint32_t slot = 0; slot < w->io_end; slot++)
+        (void)ab_worker_close(w, slot, NULL);
+    ab_rules_fini(&w->rules);
+}
+
+static void account_memory(struct ab_worker *w)
+{
+    uint64_t bytes = 0, huge = 0;
+
+    for (uint32_t i = 0; i < w->io_end; i++) {
+        if (w->ios[i] && w->ios[i]->kind == AB_IO_XSK) {
+            bytes += w->ios[i]->xsk.umem.bytes;
+            huge += w->ios[i]->xsk.umem.huge;
+        }
+    }
+    AB_STAT_SET(&w->stats->memory_bytes, bytes);
+    AB_STAT_SET(&w->stats->huge_pages, huge != 0);
+}
+
+static int take_slot(struct ab_worker *w, uint32_t slot, int fd, struct ab_error *err)
+{
+    int rc = 0;
+
+    if (slot >= AB_MAX_QUEUES)
+        rc = ab_fail(err, AB_EINVAL, "slot %u: a worker has %d", slot, AB_MAX_QUEUES);
+    else if (w->ios[slot])
+        rc = ab_fail(err, -EBUSY, "slot %u is in use: close it first", slot);
+    else if (!(w->ios[slot] = calloc(1, sizeof(struct ab_io))))
+        rc = ab_fail(err, AB_ENOMEM, "no memory for slot %u", slot);
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    w->ios[slot]->drops = &w->stats->drop_short;
+    w->io_end = AB_MAX(w->io_end, slot + 1);
+    return 0;
+}
+
+static int keep_or_free(struct ab_worker *w, uint32_t slot, enum ab_io_kind kind, int rc)
+{
+    if (rc) {
+        free(w->ios[slot]);
+        w->ios[slot] = NULL;
+    } else {
+        w->ios[slot]->kind = kind;
+        account_memory(w);
+    }
+    return rc;
+}
+
+int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct ab_xsk_config *config, bool verify_udp,
+                       struct ab_stats_queue *stats, struct ab_error *err)
+{
+    int rc = take_slot(w, slot, fd, err);
+
+    if (rc)
+        return rc;
+    w->ios[slot]->parse_flags = verify_udp ? AB_ETH_VERIFY_UDP : 0;
+    return keep_or_free(w, slot, AB_IO_XSK, ab_xsk_open(&w->ios[slot]->xsk, fd, config, stats, err));
+}
+
+int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, struct ab_stats_queue *stats, struct ab_error *err)
+{
+    int rc = take_slot(w, slot, fd, err);
+
+    if (rc)
+        return rc;
+    return keep_or_free(w, slot, AB_IO_UDP, ab_udp_open(&w->ios[slot]->udp, fd, stats, slot, err));
+}
+
+int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err)
+{
+    if (slot >= AB_MAX_QUEUES || !w->ios[slot])
+        return ab_fail(err, AB_EINVAL, "slot %u is not open", slot);
+    ab_io_close(w->ios[slot]);
+    free(w->ios[slot]);
+    w->ios[slot] = NULL;
+    while (w->io_end && !w->ios[w->io_end - 1])
+        w->io_end--;
+    account_memory(w);
+    return 0;
+}
+
+/* malformed: the counters of enum ab_tx_reason begin with EMPTY, the first that is not OK. */
+static void count_malformed(struct ab_worker *w, int reason)
+{
+    AB_STAT_ADD(&w->stats->malformed_empty + (reason - AB_TX_EMPTY), 1);
+}
+
+static void capture(struct ab_worker *w, const struct ab_dgram *d, const struct ab_rule *rule, uint16_t queue,
+                    uint64_t now, uint64_t real)
+{
+    struct ab_stats_rule *counts = &w->rule_stats[rule->rule];
+    struct ab_tx scratch, *tx = &scratch;
+    struct ab_record *record = NULL;
+    int reason = AB_TX_OK;
+
+    if (w->records.ring) {
+        record = ab_record_begin(&w->records);
+        tx = &record->tx;
+    }
+    if (rule->decoder == AB_DECODER_SOLANA_TX) {
+        reason = ab_tx_decode(tx, d->data, d->len);
+        if (ab_likely(reason == AB_TX_OK)) {
+            AB_STAT_ADD(&w->stats->decoded, 1);
+            AB_STAT_ADD(&counts->decoded, 1);
+        } else {
+            count_malformed(w, reason);
+            AB_STAT_ADD(&counts->malformed, 1);
+        }
+    } else {
+        memset(tx, 0, sizeof(*tx));
+    }
+    if (d->stamp_ns)
+        w->stamps[w->stamp_count++] = d->stamp_ns;
+    if (!record)
+        return;
+    record->time_ns = real;
+    record->stamp_ns = d->stamp_ns;
+    record->mono_ns = now;
+    memcpy(record->src, d->src, sizeof(record->src));
+    memcpy(record->dst, d->dst, sizeof(record->dst));
+    record->sport = d->sport;
+    record->dport = d->dport;
+    record->rule = rule->rule;
+    record->kind = rule->decoder != AB_DECODER_SOLANA_TX ? AB_RECORD_DATAGRAM
+                   : reason == AB_TX_OK                  ? AB_RECORD_TRANSACTION
+                                                         : AB_RECORD_MALFORMED;
+    record->reason = (uint8_t)reason;
+    record->queue = queue;
+    record->worker = w->index;
+    ab_record_end(&w->records, record, d->data, d->len);
+    AB_STAT_ADD(&w->stats->records, 1);
+}
+
+static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, uint16_t queue, uint64_t now,
+                   uint64_t real)
+{
+    const struct ab_rule *rule = ab_rules_find(&w->rules, d);
+
+    if (ab_unlikely(!rule)) {
+        AB_STAT_ADD(&w->stats->drop_no_rule, 1);
+        return;
+    }
+    AB_STAT_ADD(&w->rule_stats[rule->rule].packets, 1);
+    AB_STAT_ADD(&w->rule_stats[rule->rule].bytes, d->len);
+    switch ((enum ab_decoder)rule->decoder) {
+    case AB_DECODER_SOLANA_TX:
+    case AB_DECODER_RAW:
+        capture(w, d, rule, queue, now, real);
+        break;
+    case AB_DECODER_ECHO:
+        ab_io_reply(io, d);
+        break;
+    case AB_DECODER_COUNT:
+    case AB_DECODER_END:
+        break;
+    }
+}
+
+static uint32_t turn(struct ab_worker *w, struct ab_io *io, uint16_t queue, uint64_t now)
+{
+    uint32_t count = ab_io_rx(io, w->burst, AB_WORKER_BURST);
+
+    if (count) {
+        uint64_t real = ab_clock_ns(CLOCK_REALTIME);
+
+        w->stamp_count = 0;
+        for (uint32_t i = 0; i < count; i++)
+            handle(w, io, &w->burst[i], queue, now, real);
+        ab_io_release(io, w->burst, count);
+        if (w->stamp_count) {
+            /* One clock read a burst: what is recorded for its first datagrams is a little too much, never too little.
+             */
+            uint64_t done = ab_now_ns();
+
+            for (uint32_t i = 0; i < w->stamp_count; i++)
+                if (ab_likely(done >= w->stamps[i]))
+                    ab_hist_add(&w->stats->latency, done - w->stamps[i], 1);
+        }
+    }
+    ab_io_flush(io, count);
+    return count;
+}
+
+/* Idle and allowed to sleep: wait for a packet, at most AB_WORKER_NAP_MS, so that doorbell and heartbeat stay fresh. */
+static void nap(struct ab_worker *w)
+{
+    struct pollfd fds[AB_MAX_QUEUES];
+    nfds_t count = 0;
+
+    for (uint32_t i = 0; i < w->io_end; i++)
+        if (w->ios[i])
+            fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[i]), .events = POLLIN};
+    AB_STAT_ADD(&w->stats->sleeps, 1);
+    /* A queue whose device is gone reports an error at once and for ever: then sleep without it. */
+    if (poll(fds, count, AB_WORKER_NAP_MS) > 0)
+        for (nfds_t i = 0; i < count; i++)
+            if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) {
+                poll(NULL, 0, AB_WORKER_NAP_MS);
+                break;
+            }
+}
+
+enum ab_worker_exit ab_worker_run(struct ab_worker *w, uint64_t turns)
+{
+    struct ab_stats_worker *s = w->stats;
+    uint64_t now = ab_now_ns(), idle_since = now, left = turns;
+    uint32_t round = 0;
+
+    AB_STAT_SET(&s->heartbeat_ns, now);
+    AB_STAT_SET(&s->state, AB_WORKER_STATE_RUNNING);
+    for (;;) {
+        uint32_t moved = 0;
+        uint64_t before = now, gap;
+
+        for (uint32_t i = 0; i < w->io_end; i++)
+            if (ab_likely(w->ios[i] != NULL))
+                moved += turn(w, w->ios[i], (uint16_t)i, now);
+        now = ab_now_ns();
+        gap = now - before;
+        AB_STAT_ADD(&s->turns, 1);
+        AB_STAT_ADD(&s->run_ns, gap);
+        AB_STAT_MAX(&s->gap_max_ns, gap);
+        ab_hist_add(&s->gap, gap, 1);
+        round++;
+        if (moved) {
+            AB_STAT_ADD(&s->busy_turns, 1);
+            AB_STAT_ADD(&s->busy_ns, gap);
+            idle_since = now;
+        } else if (w->sleeps && now - idle_since > AB_WORKER_SLEEP_US * 1000ull) {
+            AB_STAT_SET(&s->heartbeat_ns, now);
+            nap(w);
+            now = ab_now_ns(); /* sleep is neither run time nor a gap */
+        } else {
+            ab_cpu_relax();
+        }
+        if (ab_unlikely(round % AB_WORKER_BEAT_TURNS == 0)) {
+            AB_STAT_SET(&s->heartbeat_ns, now);
+            if (ab_unlikely(round % AB_WORKER_LEVEL_TURNS == 0))
+                for (uint32_t i = 0; i < w->io_end; i++)
+                    if (w->ios[i])
+                        ab_io_levels(w->ios[i]);
+        }
+        /* Acquire: what the supervisor wrote before it rang is visible to who answers. */
+        if (ab_unlikely(__atomic_load_n(&w->bell->word, __ATOMIC_ACQUIRE) != w->bell_seen)) {
+            w->bell_seen = __atomic_load_n(&w->bell->word, __ATOMIC_ACQUIRE);
+            AB_STAT_ADD(&s->control_turns, 1);
+            AB_STAT_SET(&s->state, AB_WORKER_STATE_PAUSED);
+            AB_STAT_SET(&s->heartbeat_ns, now);
+            return AB_WORKER_DOORBELL;
+        }
+        if (ab_unlikely(turns && --left == 0))
+            return AB_WORKER_LIMIT;
+    }
+}

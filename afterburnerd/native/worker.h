@@ -1,0 +1,65 @@
+/* The worker: the loop that a pinned data-plane process lives in.
+ *
+ *      .-> each source: receive a burst -> look at each datagram in place -> release or send back -> kick --.
+ *      |   doorbell changed? leave for Python (reconfigure, stop)                                         |
+ *      '-- clock, heartbeat, statistics <------------------------------------------------------------------'
+ *
+ * Inside the loop there is no allocation, no lock, no Python, no logging, and no system call but a backend's own. Work
+ * per source and turn is bounded by AB_WORKER_BURST, so that one busy queue cannot starve the others. The outside
+ * speaks to the loop through one word, the doorbell; everything else is set while the loop stands still. */
+#ifndef AB_WORKER_H
+#define AB_WORKER_H
+
+#include "base.h"
+#include "io.h"
+#include "record.h"
+#include "rules.h"
+
+/* 64 frames: a kick in copy mode sends 32, NAPI polls 64; larger bursts gain nothing here and cost latency. */
+#define AB_WORKER_BURST 64
+#define AB_WORKER_BEAT_TURNS 64    /* turns between two heartbeats */
+#define AB_WORKER_LEVEL_TURNS 4096 /* turns between two looks at ring levels: they cost cache misses */
+#define AB_WORKER_SLEEP_US 50      /* idle = "sleep": how long to spin before sleeping */
+#define AB_WORKER_NAP_MS 20        /* longest sleep: bounds the answer to a doorbell and the age of a heartbeat */
+
+/* ab_doorbell: a page of its own, written by the supervisor. */
+struct ab_doorbell {
+    uint64_t word; /* any change means: come out */
+};
+
+enum ab_worker_exit {
+    AB_WORKER_DOORBELL = 1, /* the supervisor wants something */
+    AB_WORKER_LIMIT = 2,    /* the number of turns asked for is over (tests, benchmarks) */
+};
+
+struct ab_worker {
+    struct ab_io *ios[AB_MAX_QUEUES]; /* sources by slot, NULL: none */
+    uint32_t io_end;                  /* one behind the last slot in use */
+    bool sleeps;                      /* idle = "sleep" */
+    uint16_t index;                   /* number of this worker */
+    uint64_t bell_seen;               /* doorbell word that was last answered */
+    const struct ab_doorbell *bell;
+    struct ab_stats_worker *stats;
+    struct ab_stats_rule *rule_stats; /* AB_MAX_RULES of them */
+    struct ab_rules rules;
+    struct ab_record_writer records;
+    uint64_t stamps[AB_WORKER_BURST]; /* when XDP saw the records of this burst */
+    uint32_t stamp_count;
+    struct ab_dgram burst[AB_WORKER_BURST];
+};
+
+/* ab_worker_init: `stats`, `rule_stats` and `bell` must outlive the worker. */
+void ab_worker_init(struct ab_worker *w, uint16_t index, struct ab_stats_worker *stats,
+                    struct ab_stats_rule *rule_stats, const struct ab_doorbell *bell);
+void ab_worker_fini(struct ab_worker *w);
+
+int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct ab_xsk_config *config, bool verify_udp,
+                       struct ab_stats_queue *stats, struct ab_error *err);
+int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, struct ab_stats_queue *stats, struct ab_error *err);
+int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err);
+
+/* ab_worker_run: the loop. Returns when the doorbell word differs from the one answered last, or after `turns` turns
+ * (0: no limit). */
+enum ab_worker_exit ab_worker_run(struct ab_worker *w, uint64_t turns);
+
+#endif
