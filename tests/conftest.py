@@ -1,10 +1,33 @@
-"""Fixtures and marks for every test: privileged tests skip loudly without root, and fail where CI is set."""
+"""Fixtures and marks for every test.
+
+Privileged tests skip loudly without root, and fail where CI is set. Random tests take the fixture `seed`: another one each
+session, shown in the header and beside every failure, and replayed by AFTERBURNER_SEED=<seed>.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 
 import pytest
+
+SEED = int(os.environ.get("AFTERBURNER_SEED") or secrets.randbits(32))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.hypothesis_seed is None:  # hypothesis draws from the same seed
+        config.option.hypothesis_seed = SEED
+
+
+def pytest_report_header() -> str:
+    return f"seed: {SEED} (AFTERBURNER_SEED={SEED} replays the random tests)"
+
+
+@pytest.fixture
+def seed() -> int:
+    print(f"seed {SEED}: AFTERBURNER_SEED={SEED} replays this")
+    return SEED
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
