@@ -1,0 +1,142 @@
+/* libFuzzer target of the transaction decoder (afterburnerd/native/solana_tx.h).
+ *
+ * The input is the packet. It is copied to a heap block of exactly its size, so that AddressSanitizer sees a read of
+ * even one byte beyond it; everything that the decoder says about it is then checked for being inside it and
+ * consistent: parts in order, walks that end where the decoder says the section ends, as many steps as counted. What
+ * the SDK would say of the same bytes is the business of tests/native/test_solana_tx.py.
+ *
+ * Built and run by test_fuzz_solana_tx.py; by hand, for as long as one likes:
+ *
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I afterburnerd/native -I bpf \
+ *         tests/fuzz/fuzz_solana_tx.c afterburnerd/native/solana_tx.c -o build/fuzz_solana_tx
+ *   build/fuzz_solana_tx -max_len=4200 build/corpus tests/fuzz/corpus/solana_tx */
+#include "solana_tx.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* assert() is not used: it would go with NDEBUG. */
+#define MUST(condition)                                                                                                \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                             \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Bytes that a compact-u16 of this value takes. */
+static uint32_t count_bytes(uint32_t value)
+{
+    return value < 0x80 ? 1 : value < 0x4000 ? 2 : 3;
+}
+
+/* touch: reads every byte of a run, so that ASan judges the run and not only our arithmetic. */
+static void touch(const uint8_t *p, uint32_t off, uint32_t len)
+{
+    uint32_t sum = 0;
+
+    for (uint32_t i = 0; i < len; i++)
+        sum += p[off + i];
+    __asm__ volatile("" : : "r"(sum)); /* keeps the loop */
+}
+
+static void check_walks(const struct ab_tx *tx, const uint8_t *p)
+{
+    struct ab_tx_walk walk = ab_tx_instructions(tx);
+    struct ab_tx_instruction ix;
+    struct ab_tx_lookup lookup;
+    uint32_t steps = 0, at = tx->instructions_off;
+
+    for (; ab_tx_instruction_next(&walk, tx, p, &ix); steps++) {
+        MUST(ix.program == p[at]);
+        MUST(ix.accounts_off == at + 1 + count_bytes(ix.num_accounts));
+        MUST(ix.data_off == ix.accounts_off + ix.num_accounts + count_bytes(ix.data_len));
+        at = (uint32_t)ix.data_off + ix.data_len;
+        MUST(at <= tx->length);
+        touch(p, ix.accounts_off, ix.num_accounts);
+        touch(p, ix.data_off, ix.data_len);
+    }
+    MUST(steps == tx->num_instructions);
+    MUST(!ab_tx_instruction_next(&walk, tx, p, &ix));
+    if (tx->version == AB_TX_LEGACY) {
+        MUST(at == tx->length && tx->lookups_off == 0 && tx->num_lookups == 0);
+        return;
+    }
+
+    MUST(tx->lookups_off == at + count_bytes(tx->num_lookups));
+    walk = ab_tx_lookups(tx);
+    for (steps = 0, at = tx->lookups_off; ab_tx_lookup_next(&walk, tx, p, &lookup); steps++) {
+        MUST(lookup.table_off == at);
+        MUST(lookup.writable_off == at + AB_TX_KEY_BYTES + count_bytes(lookup.num_writable));
+        MUST(lookup.readonly_off == lookup.writable_off + lookup.num_writable + count_bytes(lookup.num_readonly));
+        at = (uint32_t)lookup.readonly_off + lookup.num_readonly;
+        MUST(at <= tx->length);
+        touch(p, lookup.table_off, AB_TX_KEY_BYTES);
+        touch(p, lookup.writable_off, lookup.num_writable);
+        touch(p, lookup.readonly_off, lookup.num_readonly);
+    }
+    MUST(steps == tx->num_lookups && at == tx->length);
+}
+
+static void check_decoded(const struct ab_tx *tx, const uint8_t *p, uint32_t len)
+{
+    uint32_t at = tx->signatures_off;
+
+    MUST(tx->version == AB_TX_LEGACY || tx->version == 0);
+    MUST(tx->length <= len && (tx->reason == AB_TX_OK) == (tx->length == len));
+    MUST(at == 1 && p[0] == tx->num_signatures);
+    at += (uint32_t)tx->num_signatures * AB_TX_SIGNATURE_BYTES;
+    MUST(tx->message_off == at);
+    at += tx->version == AB_TX_LEGACY ? 3 : 4;
+    MUST(p[at - 3] == tx->num_required && p[at - 2] == tx->num_ro_signed && p[at - 1] == tx->num_ro_unsigned);
+    at += count_bytes(tx->num_accounts);
+    MUST(tx->accounts_off == at);
+    at += (uint32_t)tx->num_accounts * AB_TX_KEY_BYTES;
+    MUST(tx->blockhash_off == at);
+    at += AB_TX_KEY_BYTES + count_bytes(tx->num_instructions);
+    MUST(tx->instructions_off == at);
+    check_walks(tx, p);
+    touch(p, 0, tx->length);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t *p = size ? malloc(size) : NULL;
+    uint32_t len = (uint32_t)size;
+    struct ab_tx tx, again;
+    int reason;
+
+    if (size)
+        memcpy(p, data, size);
+    memset(&tx, 0xa5, sizeof(tx));
+    reason = ab_tx_decode(&tx, p, len);
+    MUST(reason == tx.reason && reason >= 0 && reason < AB_TX_END);
+    MUST(tx.length <= len);
+
+    if (ab_tx_decoded(&tx)) {
+        int found = ab_tx_sanitize(&tx, p);
+
+        MUST(found >= 0 && found < AB_TX_SANITIZE_END);
+        check_decoded(&tx, p, len);
+        /* Without what is behind it, it is the same transaction; without its last byte, it is none. */
+        ab_tx_decode(&again, p, tx.length);
+        MUST(again.reason == AB_TX_OK);
+        again.reason = tx.reason;
+        MUST(memcmp(&again, &tx, sizeof(tx)) == 0);
+        MUST(!(ab_tx_decode(&again, p, tx.length - 1u) == AB_TX_OK || again.reason == AB_TX_TRAILING_BYTES));
+    } else {
+        struct ab_tx_walk walk = ab_tx_instructions(&tx);
+        struct ab_tx_instruction ix;
+        struct ab_tx_lookup lookup;
+
+        MUST(ab_tx_sanitize(&tx, p) == AB_EINVAL);
+        MUST(!ab_tx_instruction_next(&walk, &tx, p, &ix));
+        walk = ab_tx_lookups(&tx);
+        MUST(!ab_tx_lookup_next(&walk, &tx, p, &lookup));
+    }
+    free(p);
+    return 0;
+}
