@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-zerocopy check lint bench fmt generate clean
+.PHONY: help setup build demo test test-zerocopy check lint bench fmt generate install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ generate: ## write the files that come from the schema and the parsers
 
 fmt: ## format C and Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check -q --fix . ; clang-format -i $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)
+
+install: setup ## install on this host: program, unit, account, configuration (DESTDIR=, PREFIX=/usr/local)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(or $(PREFIX),/usr/local)' deploy/debian/install.sh
+
+uninstall: ## remove what `make install` installed (the configuration stays)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(or $(PREFIX),/usr/local)' deploy/debian/install.sh uninstall
 
 clean: ## remove what the build made
 	@rm -rf build .venv
