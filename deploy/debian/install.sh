@@ -43,7 +43,8 @@ with open("pyproject.toml", "rb") as f:
 print("\n".join(project["dependencies"] + project["optional-dependencies"]["systemd"]))
 P
         )
-        $venv/bin/pip wheel -q --disable-pip-version-check -w $house "${needs[@]}" \
+        # PEP 517: what a source package needs for its build comes along, whatever this machine has
+        $venv/bin/pip wheel -q --disable-pip-version-check --use-pep517 -w $house "${needs[@]}" \
             || die 69 "pip could not fetch the dependencies (see above): is PyPI reachable?"
         echo "$want" > build/.stamps/wheelhouse
     fi
