@@ -28,10 +28,11 @@
  * Who writes which map: the supervisor `settings`, `ports`, `cids` and `xsks` (the first three are read-only to this
  * program, so that the verifier guards it); this program `flows`, `buckets`, `gbuckets` and `counters`.
  *
- * Privileges shape this code. It is loaded with CAP_BPF and CAP_NET_ADMIN and no CAP_PERFMON, so the verifier forbids
+ * Privileges shape this code. It is loaded with CAP_BPF and CAP_NET_ADMIN and no CAP_PERFMON. So the verifier forbids
  * subtracting packet pointers (lengths come from bpf_xdp_get_buff_len) and, on kernels before 6.17, adding a register
- * to one (`advance` keeps every offset a constant), and it puts a speculation barrier behind stores to fresh stack
- * slots (so keys are built in as few and as wide stores as possible).
+ * to one (`advance` keeps every offset a constant); and it puts a speculation barrier, 5 to 6 ns each, behind every
+ * store to a fresh stack slot, spilled registers included. What has to be in memory therefore lives in a map
+ * (`counters`, see struct processor) and not on the stack.
  */
 #include <stdbool.h>
 
@@ -102,13 +103,6 @@ struct {
     __type(value, __u32);
 } xsks SEC(".maps");
 
-struct {
-    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-    __uint(max_entries, AB_XDP_END);
-    __type(key, __u32);
-    __type(value, struct ab_xdp_count);
-} counters SEC(".maps");
-
 /* --- Wire formats, as the fields this program reads. Loads are unaligned; both x86-64 and arm64 take them. --- */
 
 struct vlan_tag {
@@ -164,42 +158,72 @@ struct address {
 #error "big-endian machines have not been thought about"
 #endif
 
-/* A UDP datagram found in a frame. */
-struct datagram {
+/* The keys of `flows` and `ports` for one datagram. They share the local address, so they overlap:
+ *
+ *      flow  | remote address | local address | remote port, local port, 0    |
+ *      port                   | local address | local port, VLAN IDs, 0       |
+ */
+struct keys {
     struct address src, dst;
-    __u64 vlans; /* outer VLAN ID, and the inner one shifted left by 16 */
-    const struct udp *udp;
-    __u16 size; /* bytes of IP payload, which lie within the frame */
+    union {
+        struct {
+            __be16 port;
+            __u16 vlan[2]; /* outer, inner */
+            __u16 pad;
+        };
+        __u64 ports; /* as they stand in the UDP header */
+    };
+};
+#define PORT_KEY(keys) ((void *)&(keys)->dst)
+#define FLOW_KEY(keys) ((void *)&(keys)->src)
+_Static_assert(sizeof(struct keys) == sizeof(struct ab_flow_key), "the whole of it is a flow key");
+_Static_assert(sizeof(struct keys) - sizeof(struct address) == sizeof(struct ab_port_key), "its end is a port key");
+_Static_assert(AB_CID_LEN == sizeof(__u64), "a connection ID is one word");
+
+/* What each processor has for itself: its counters, and room for what would otherwise be on the stack. One frame at a
+ * time uses the room. That holds wherever softirqs do not preempt each other; for PREEMPT_RT, where since Linux 6.18
+ * they may, `busy` makes a frame that comes in the midst of another pass. */
+struct processor {
+    struct ab_xdp_count counts[AB_XDP_END];
+    __u64 busy;
+    __u64 length; /* of the frame */
+    struct keys keys;
+    struct address source; /* key of `buckets` */
+    struct ab_bucket bucket;
+    struct ab_flow flow;
+    __u32 ports; /* remote and local port as they stand in the UDP header */
+    __u32 reason;
+    __u32 slot;   /* key of `gbuckets` */
+    __u16 size;   /* bytes of UDP payload */
+    __u16 listen; /* whether a long header is to be paid for */
 };
 
-/* The map keys as words, so that each is built by few, wide stores (see the head of this file). */
-union port_key {
-    struct ab_port_key fields;
-    struct {
-        struct address addr;
-        __u64 rest;
-    };
-};
-union flow_key {
-    struct ab_flow_key fields;
-    struct {
-        struct address src, dst;
-        __u64 ports;
-    };
-};
-_Static_assert(sizeof(union port_key) == sizeof(struct ab_port_key), "port key has no hidden tail");
-_Static_assert(sizeof(union flow_key) == sizeof(struct ab_flow_key), "flow key has no hidden tail");
-_Static_assert(AB_CID_LEN == sizeof(__u64), "a connection ID is one word here");
+struct {
+    __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+    __uint(max_entries, 1);
+    __type(key, __u32);
+    __type(value, struct processor);
+} counters SEC(".maps");
+
+const volatile __u32 first = 0; /* the key of a map with one element, kept off the stack, too */
 
 #define ALWAYS static __always_inline
+#define APART static __noinline /* off the fast path: functions with registers and stack of their own */
+#define VOLATILE(x) (*(volatile typeof(x) *)&(x))
 
-/* advance moves a packet pointer by a constant and hides the result from the optimiser, which would otherwise merge
- * the VLAN branches into "base plus register". */
+/* OPAQUE is its argument, of which the optimiser knows nothing any more. */
+#define OPAQUE(x)                                                                                                      \
+    ({                                                                                                                 \
+        typeof(x) opaque = (x);                                                                                        \
+        asm volatile("" : "+r"(opaque));                                                                               \
+        opaque;                                                                                                        \
+    })
+
+/* advance moves a packet pointer by a constant. The optimiser would otherwise merge the VLAN branches into "base plus
+ * register". */
 ALWAYS void *advance(void *p, unsigned constant)
 {
-    p += constant;
-    asm volatile("" : "+r"(p));
-    return p;
+    return OPAQUE(p + constant);
 }
 
 /* beyond names the reason why a header that ends after `data_end` cannot be read: the frame ends early, or the rest is
@@ -216,7 +240,7 @@ ALWAYS int beyond(__u64 end, __u64 length)
 
 ALWAYS bool budget_empty(const struct ab_bucket *bucket, const struct ab_xdp_budget *budget, __u64 now)
 {
-    __u64 full_ns = *(volatile const __u64 *)&bucket->full_ns;
+    __u64 full_ns = VOLATILE(bucket->full_ns);
 
     return budget->interval_ns && full_ns > now && full_ns - now + budget->interval_ns > budget->window_ns;
 }
@@ -229,7 +253,7 @@ ALWAYS bool budget_take(struct ab_bucket *bucket, const struct ab_xdp_budget *bu
         return true;
 #pragma unroll
     for (int i = 0; i < BUCKET_ATTEMPTS; i++) {
-        __u64 old = *(volatile __u64 *)&bucket->full_ns;
+        __u64 old = VOLATILE(bucket->full_ns);
         __u64 next = (old > now ? old : now) + interval;
 
         if (next - now > window)
@@ -241,43 +265,39 @@ ALWAYS bool budget_take(struct ab_bucket *bucket, const struct ab_xdp_budget *bu
 }
 
 /* budget_take_source takes from the bucket of the packet's source: the IPv4 address, or the /64 of the IPv6 address
- * (what one customer of a provider has; RFC 6177). */
-ALWAYS bool budget_take_source(struct address key, const struct ab_xdp_budget *budget, __u64 now)
+ * (what one customer of a provider has at least; RFC 6177). */
+ALWAYS bool budget_take_source(struct processor *cpu, const struct ab_xdp_budget *budget, __u64 now)
 {
-    struct ab_bucket fresh, *bucket;
+    struct ab_bucket *bucket;
 
     if (!budget->interval_ns)
         return true;
-    if (!IS_MAPPED(key))
-        key.lo = 0;
-    bucket = bpf_map_lookup_elem(&buckets, &key);
+    cpu->source.hi = cpu->keys.src.hi;
+    cpu->source.lo = IS_MAPPED(cpu->keys.src) ? cpu->keys.src.lo : 0;
+    bucket = bpf_map_lookup_elem(&buckets, &cpu->source);
     if (!bucket) {
-        fresh.full_ns = now + budget->interval_ns;
-        if (bpf_map_update_elem(&buckets, &key, &fresh, BPF_NOEXIST) == 0)
+        cpu->bucket.full_ns = now + budget->interval_ns;
+        if (bpf_map_update_elem(&buckets, &cpu->source, &cpu->bucket, BPF_NOEXIST) == 0)
             return budget->interval_ns <= budget->window_ns;
-        bucket = bpf_map_lookup_elem(&buckets, &key); /* another CPU was first */
+        bucket = bpf_map_lookup_elem(&buckets, &cpu->source); /* another processor was first ... */
         if (!bucket)
-            return false;
+            return false; /* ... or the table has no room: a guard that cannot count does not admit */
     }
     return budget_take(bucket, budget, now);
 }
 
-/* --- Verdicts. Each returns the reason to count; the reason implies the verdict but for `to_socket`, whose caller
- * asks. */
-
-struct decision {
-    int verdict;
-    __u32 reason;
-};
-
-ALWAYS struct decision pass(__u32 reason)
+ALWAYS struct ab_bucket *global_bucket(struct processor *cpu, __u32 slot)
 {
-    return (struct decision){XDP_PASS, reason};
+    cpu->slot = slot;
+    return bpf_map_lookup_elem(&gbuckets, &cpu->slot);
 }
 
-ALWAYS struct decision drop(__u32 reason)
+/* --- What is done with a frame. Each of these returns the reason, and the reason implies the verdict. --- */
+
+/* settings_now is asked for wherever settings are needed: kept across a call they would take a register too many. */
+ALWAYS const struct ab_xdp_settings *settings_now(void)
 {
-    return (struct decision){XDP_DROP, reason};
+    return bpf_map_lookup_elem(&settings, (const void *)&first);
 }
 
 /* stamp writes the arrival time in front of the frame. Whoever reads it clears the magic word afterwards: a UMEM frame
@@ -295,98 +315,93 @@ ALWAYS void stamp(struct xdp_md *ctx)
     meta->magic = AB_STAMP_MAGIC;
 }
 
-ALWAYS struct decision to_socket(struct xdp_md *ctx, const struct ab_xdp_settings *set, __u32 reason)
+ALWAYS __u32 to_socket(struct xdp_md *ctx, __u32 reason)
 {
+    const struct ab_xdp_settings *set;
+
     if (bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP) != XDP_REDIRECT)
-        return drop(AB_XDP_DROP_WORKER_DOWN);
-    if (set->flags & AB_XDP_STAMP)
+        return AB_XDP_DROP_WORKER_DOWN;
+    set = settings_now();
+    if (set && set->flags & AB_XDP_STAMP)
         stamp(ctx);
-    return (struct decision){XDP_REDIRECT, reason};
+    return reason;
 }
 
 /* note_flow remembers on which queue a flow's long-header packets arrive; the supervisor has the connection adopted by
  * the worker of that queue. */
-ALWAYS void note_flow(struct xdp_md *ctx, const struct datagram *d, __u64 now)
+ALWAYS void note_flow(struct xdp_md *ctx, struct processor *cpu, __u64 now)
 {
-    union flow_key key;
-    struct ab_flow *known, flow;
+    struct ab_flow *known;
 
-    key.src = d->src;
-    key.dst = d->dst;
-    key.ports = *(const __u32 *)&d->udp->sport;
-    known = bpf_map_lookup_elem(&flows, &key);
+    cpu->keys.ports = cpu->ports;
+    known = bpf_map_lookup_elem(&flows, FLOW_KEY(&cpu->keys));
     if (known) {
         known->rx_queue = ctx->rx_queue_index;
         known->seen_ns = now;
         return;
     }
-    flow.rx_queue = ctx->rx_queue_index;
-    flow.pad = 0;
-    flow.seen_ns = now;
-    bpf_map_update_elem(&flows, &key, &flow, BPF_ANY);
+    cpu->flow.rx_queue = ctx->rx_queue_index;
+    cpu->flow.seen_ns = now;
+    bpf_map_update_elem(&flows, FLOW_KEY(&cpu->keys), &cpu->flow, BPF_ANY);
 }
 
-/* --- QUIC, as far as a stranger may look (RFC 8999), plus the packet types of version 1 --- */
-
-ALWAYS struct decision quic_long(struct xdp_md *ctx, const struct ab_xdp_settings *set, bool budgeted,
-                                 const struct datagram *d)
+APART __u32 quic_long(struct xdp_md *ctx, struct processor *cpu)
 {
-    __u32 slot = AB_GBUCKET_INITIAL;
-    struct ab_bucket *all;
     __u64 now = bpf_ktime_get_ns();
+    const struct ab_xdp_settings *set;
+    struct ab_bucket *all;
 
-    if (budgeted) {
-        all = bpf_map_lookup_elem(&gbuckets, &slot);
-        /* The global budget is looked at before the source's bucket is touched: a flood from made-up sources
-         * must not turn over the table of buckets once nothing is left to give. */
-        if (!all || budget_empty(all, &set->initial_global, now))
-            return drop(AB_XDP_DROP_INITIAL_GLOBAL);
-        if (!budget_take_source(d->src, &set->initial_source, now))
-            return drop(AB_XDP_DROP_INITIAL_SOURCE);
+    if (cpu->listen) {
+        set = settings_now();
+        all = global_bucket(cpu, AB_GBUCKET_INITIAL);
+        /* The global budget is looked at before the source's bucket is touched: a flood from made-up sources must not
+         * turn over the table of buckets once nothing is left to give. */
+        if (!set || !all || budget_empty(all, &set->initial_global, now))
+            return AB_XDP_DROP_INITIAL_GLOBAL;
+        if (!budget_take_source(cpu, &set->initial_source, now))
+            return AB_XDP_DROP_INITIAL_SOURCE;
         if (!budget_take(all, &set->initial_global, now))
-            return drop(AB_XDP_DROP_INITIAL_GLOBAL);
+            return AB_XDP_DROP_INITIAL_GLOBAL;
     }
-    note_flow(ctx, d, now);
-    return pass(budgeted ? AB_XDP_PASS_INITIAL : AB_XDP_PASS_LONG);
+    note_flow(ctx, cpu, now);
+    return cpu->listen ? AB_XDP_PASS_INITIAL : AB_XDP_PASS_LONG;
 }
 
-ALWAYS struct decision quic_stray(const struct ab_xdp_settings *set)
+APART __u32 quic_stray(struct processor *cpu)
 {
-    __u32 slot = AB_GBUCKET_SHORT;
-    struct ab_bucket *all = bpf_map_lookup_elem(&gbuckets, &slot);
+    const struct ab_xdp_settings *set = settings_now();
+    struct ab_bucket *all = global_bucket(cpu, AB_GBUCKET_SHORT);
 
-    if (!all || !budget_take(all, &set->short_global, bpf_ktime_get_ns()))
-        return drop(AB_XDP_DROP_SHORT_GLOBAL);
-    return pass(AB_XDP_PASS_SHORT_UNKNOWN);
+    if (!set || !all || !budget_take(all, &set->short_global, bpf_ktime_get_ns()))
+        return AB_XDP_DROP_SHORT_GLOBAL;
+    return AB_XDP_PASS_SHORT_UNKNOWN;
 }
 
-/* quic_classify never looks behind the UDP payload, although a frame may be longer: Ethernet pads to 60 bytes, and
- * padding is no connection ID. */
-ALWAYS struct decision quic_classify(struct xdp_md *ctx, const struct ab_xdp_settings *set, const struct ab_port *port,
-                                     const struct datagram *d, __u16 size, void *data_end)
+/* quic_classify looks as far as a stranger may (RFC 8999), plus at the packet types of version 1. It never looks behind
+ * the UDP payload, although a frame may be longer: Ethernet pads to 60 bytes, and padding is no connection ID. */
+ALWAYS __u32 quic_classify(struct xdp_md *ctx, struct processor *cpu, const struct udp *udp)
 {
-    const __u8 *payload = (const __u8 *)(d->udp + 1);
-    bool listen = port->flags & AB_PORT_LISTEN, is_long = false;
-    __u64 cid;
+    const __u8 *payload = (const __u8 *)(udp + 1);
+    void *data_end = (void *)(long)ctx->data_end;
+    bool is_long = false;
 
-    if (size >= QUIC_LOOK) {
+    if (cpu->size >= QUIC_LOOK) {
         if ((void *)(payload + QUIC_LOOK) > data_end)
-            return pass(AB_XDP_PASS_NONLINEAR);
+            return AB_XDP_PASS_NONLINEAR;
         is_long = payload[0] & QUIC_LONG;
         if (!is_long) {
-            cid = *(const __u64 *)(payload + 1);
-            if (bpf_map_lookup_elem(&cids, &cid))
-                return to_socket(ctx, set, AB_XDP_REDIRECT_CID);
+            if (bpf_map_lookup_elem(&cids, payload + 1))
+                return to_socket(ctx, AB_XDP_REDIRECT_CID);
         } else if (*(const __u32 *)(payload + 1) == bpf_htonl(QUIC_V1) &&
                    (payload[0] & QUIC_V1_TYPE) >= QUIC_V1_HANDSHAKE) {
-            listen = false;
+            cpu->listen = 0;
         }
-    } else if (size) { /* no packet of either form is this short, but the first byte says whom it costs */
+    } else if (cpu->size) { /* no packet of either form is this short, but the first byte says whom it costs */
         if ((void *)(payload + 1) > data_end)
-            return pass(AB_XDP_PASS_NONLINEAR);
+            return AB_XDP_PASS_NONLINEAR;
         is_long = payload[0] & QUIC_LONG;
     }
-    return is_long ? quic_long(ctx, set, listen, d) : quic_stray(set);
+    return is_long ? quic_long(ctx, cpu) : quic_stray(cpu);
 }
 
 /* --- The way down to UDP. Each step returns AB_XDP_END to go on, or the reason to pass. --- */
@@ -416,11 +431,30 @@ ALWAYS bool is_vlan(__be16 ethertype)
     return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
 }
 
+/* udp_parse has a UDP header of which nothing is known, and `size` bytes of IP payload that lie within the frame. */
+ALWAYS __u32 udp_parse(struct processor *cpu, const struct udp *udp, __u64 size, void *data_end)
+{
+    __u16 length;
+
+    if (size < sizeof(*udp))
+        return AB_XDP_PASS_UDP_SHORT;
+    if ((void *)(udp + 1) > data_end)
+        return AB_XDP_PASS_NONLINEAR;
+    length = bpf_ntohs(udp->length);
+    if (length != size)
+        return length < sizeof(*udp) ? AB_XDP_PASS_UDP_SHORT : AB_XDP_PASS_UDP_LENGTH;
+    cpu->ports = *(const __u32 *)&udp->sport;
+    cpu->keys.port = udp->dport;
+    cpu->size = length - sizeof(*udp);
+    return AB_XDP_END;
+}
+
 /* ipv4_parse has `length` bytes of frame from `ip` on. The checks stand in this order so that a packet counted as odd
  * is one that says UDP, and not somebody's TCP or IGMP. */
-ALWAYS __u32 ipv4_parse(struct datagram *d, const struct ipv4 *ip, __u64 length, void *data_end)
+ALWAYS __u32 ipv4_parse(struct processor *cpu, const struct ipv4 *ip, __u64 length, const struct udp **udp,
+                        void *data_end)
 {
-    __u16 total;
+    __u64 total;
 
     if ((void *)(ip + 1) > data_end)
         return beyond(sizeof(*ip), length);
@@ -432,44 +466,50 @@ ALWAYS __u32 ipv4_parse(struct datagram *d, const struct ipv4 *ip, __u64 length,
         return ip->version_ihl < IPV4_PLAIN ? AB_XDP_PASS_IPV4_IHL : AB_XDP_PASS_IPV4_OPTIONS;
     if (ip->fragment & bpf_htons((__u16)~IPV4_DF))
         return AB_XDP_PASS_FRAGMENT;
-    total = bpf_ntohs(ip->total_length);
+    total = OPAQUE((__u64)bpf_ntohs(ip->total_length));
     if (total < sizeof(*ip) || total > length)
         return AB_XDP_PASS_IP_LENGTH;
-    d->src = (struct address){0, MAPPED(ip->src)};
-    d->dst = (struct address){0, MAPPED(ip->dst)};
-    d->size = total - sizeof(*ip);
-    d->udp = advance((void *)ip, sizeof(*ip));
-    return AB_XDP_END;
+    cpu->keys.src = (struct address){0, MAPPED(ip->src)};
+    cpu->keys.dst = (struct address){0, MAPPED(ip->dst)};
+    *udp = advance((void *)ip, sizeof(*ip));
+    return udp_parse(cpu, *udp, total - sizeof(*ip), data_end);
 }
 
-ALWAYS __u32 ipv6_parse(struct datagram *d, const struct ipv6 *ip, __u64 length, void *data_end)
+ALWAYS __u32 ipv6_parse(struct processor *cpu, const struct ipv6 *ip, __u64 length, const struct udp **udp,
+                        void *data_end)
 {
+    __u64 size;
+
     if ((void *)(ip + 1) > data_end)
         return beyond(sizeof(*ip), length);
     if (*(const __u8 *)ip >> 4 != 6)
         return AB_XDP_PASS_IP_VERSION;
     if (ip->next_header != IPPROTO_UDP)
         return is_extension(ip->next_header) ? AB_XDP_PASS_IPV6_EXTENSION : AB_XDP_PASS_NOT_UDP;
-    d->size = bpf_ntohs(ip->payload_length);
-    if (d->size + sizeof(*ip) > length)
+    size = OPAQUE((__u64)bpf_ntohs(ip->payload_length));
+    if (size + sizeof(*ip) > length)
         return AB_XDP_PASS_IP_LENGTH;
-    d->src = (struct address){ip->src[0], ip->src[1]};
-    d->dst = (struct address){ip->dst[0], ip->dst[1]};
+    cpu->keys.src = (struct address){ip->src[0], ip->src[1]};
+    cpu->keys.dst = (struct address){ip->dst[0], ip->dst[1]};
     /* ::ffff:a.b.c.d on the wire would otherwise be taken for IPv4 in every map. */
-    if (IS_MAPPED(d->src) || IS_MAPPED(d->dst))
+    if (IS_MAPPED(cpu->keys.src) || IS_MAPPED(cpu->keys.dst))
         return AB_XDP_PASS_IPV6_MAPPED;
-    d->udp = advance((void *)ip, sizeof(*ip));
-    return AB_XDP_END;
+    *udp = advance((void *)ip, sizeof(*ip));
+    return udp_parse(cpu, *udp, size, data_end);
 }
 
-ALWAYS __u32 frame_parse(struct datagram *d, const struct ab_xdp_settings *set, void *p, __u64 length, void *data_end)
+ALWAYS __u32 frame_parse(struct xdp_md *ctx, struct processor *cpu, const struct udp **udp)
 {
+    const struct ab_xdp_settings *set = settings_now();
+    void *p = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
     const struct ethhdr *eth = p;
-    __u64 offset = sizeof(*eth);
+    __u64 offset = sizeof(*eth), vlans = 0;
     __be16 type;
 
+    if (!set) /* cannot be: the map has one element */
+        return AB_XDP_PASS_NOT_OURS;
     if ((void *)(eth + 1) > data_end)
-        return beyond(offset, length);
+        return beyond(offset, cpu->length);
     if (eth->h_dest[0] & 1)
         return AB_XDP_PASS_MULTICAST;
     if (*(const __u32 *)eth->h_dest != *(const __u32 *)set->mac ||
@@ -477,7 +517,6 @@ ALWAYS __u32 frame_parse(struct datagram *d, const struct ab_xdp_settings *set, 
         return AB_XDP_PASS_OTHER_HOST;
     type = eth->h_proto;
     p = advance(p, sizeof(*eth));
-    d->vlans = 0;
 #pragma unroll
     for (int i = 0; i < VLAN_TAGS; i++) {
         const struct vlan_tag *tag = p;
@@ -487,66 +526,70 @@ ALWAYS __u32 frame_parse(struct datagram *d, const struct ab_xdp_settings *set, 
             break;
         offset += sizeof(*tag);
         if ((void *)(tag + 1) > data_end)
-            return beyond(offset, length);
+            return beyond(offset, cpu->length);
         /* VID 0 is priority without a VLAN (IEEE 802.1Q 9.6); the kernel strips such a tag and goes on, too. */
         vid = bpf_ntohs(tag->tci) & VLAN_VID;
         if (vid)
-            d->vlans = d->vlans ? d->vlans | vid << 16 : vid;
+            vlans = vlans ? vlans | vid << 32 : vid << 16;
         type = tag->ethertype;
         p = advance(p, sizeof(*tag));
     }
+    cpu->keys.ports = vlans; /* the port follows in udp_parse */
     if (type == bpf_htons(ETH_P_IP))
-        return ipv4_parse(d, p, length - offset, data_end);
+        return ipv4_parse(cpu, p, cpu->length - offset, udp, data_end);
     if (type == bpf_htons(ETH_P_IPV6))
-        return ipv6_parse(d, p, length - offset, data_end);
+        return ipv6_parse(cpu, p, cpu->length - offset, udp, data_end);
     return is_vlan(type) ? AB_XDP_PASS_VLAN_DEPTH : AB_XDP_PASS_NOT_IP;
 }
 
-ALWAYS struct decision decide(struct xdp_md *ctx, __u64 frame_length)
+ALWAYS __u32 classify(struct xdp_md *ctx, struct processor *cpu)
 {
-    void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-    const struct ab_xdp_settings *set;
-    struct datagram d;
-    union port_key key;
+    const struct udp *udp;
     struct ab_port *port;
-    __u32 zero = 0, reason;
-    __u16 length;
+    __u32 reason;
 
-    set = bpf_map_lookup_elem(&settings, &zero);
-    if (!set) /* cannot be: the map has one element */
-        return pass(AB_XDP_PASS_NOT_OURS);
-    reason = frame_parse(&d, set, data, frame_length, data_end);
+    reason = frame_parse(ctx, cpu, &udp);
     if (reason != AB_XDP_END)
-        return pass(reason);
-    if (d.size < sizeof(*d.udp))
-        return pass(AB_XDP_PASS_UDP_SHORT);
-    if ((void *)(d.udp + 1) > data_end)
-        return pass(AB_XDP_PASS_NONLINEAR);
-    length = bpf_ntohs(d.udp->length);
-    if (length != d.size)
-        return pass(length < sizeof(*d.udp) ? AB_XDP_PASS_UDP_SHORT : AB_XDP_PASS_UDP_LENGTH);
-    key.addr = d.dst;
-    key.rest = d.udp->dport | d.vlans << 16;
-    port = bpf_map_lookup_elem(&ports, &key);
+        return reason;
+    port = bpf_map_lookup_elem(&ports, PORT_KEY(&cpu->keys));
     if (!port)
-        return pass(AB_XDP_PASS_NOT_OURS);
+        return AB_XDP_PASS_NOT_OURS;
     if (port->kind == AB_PORT_KIND_CAPTURE)
-        return to_socket(ctx, set, AB_XDP_REDIRECT_CAPTURE);
-    return quic_classify(ctx, set, port, &d, length - sizeof(*d.udp), data_end);
+        return to_socket(ctx, AB_XDP_REDIRECT_CAPTURE);
+    cpu->listen = port->flags & AB_PORT_LISTEN;
+    return quic_classify(ctx, cpu, udp);
+}
+
+APART int busy(struct xdp_md *ctx, struct processor *cpu)
+{
+    cpu->counts[AB_XDP_PASS_BUSY].packets++;
+    cpu->counts[AB_XDP_PASS_BUSY].octets += bpf_xdp_get_buff_len(ctx);
+    return XDP_PASS;
 }
 
 SEC("xdp.frags")
 int afterburner_xdp(struct xdp_md *ctx)
 {
-    __u64 length = bpf_xdp_get_buff_len(ctx);
-    struct decision decision = decide(ctx, length);
-    struct ab_xdp_count *count = bpf_map_lookup_elem(&counters, &decision.reason);
+    struct processor *cpu = bpf_map_lookup_elem(&counters, (const void *)&first);
+    __u32 reason;
 
-    if (count) {
-        count->packets++;
-        count->octets += length;
+    if (!cpu) /* cannot be: the map has one element */
+        return OPAQUE((int)XDP_PASS);
+    if (VOLATILE(cpu->busy))
+        return busy(ctx, cpu);
+    VOLATILE(cpu->busy) = 1;
+    cpu->length = bpf_xdp_get_buff_len(ctx);
+    /* Through memory, so that it is unknown to the verifier: it masks the index of a map value for speculation's sake,
+     * and refuses the place where paths with different known indices meet. */
+    VOLATILE(cpu->reason) = classify(ctx, cpu);
+    reason = VOLATILE(cpu->reason);
+    if (reason < AB_XDP_END) {
+        cpu->counts[reason].packets++;
+        cpu->counts[reason].octets += cpu->length;
     }
-    return decision.verdict;
+    VOLATILE(cpu->busy) = 0;
+    /* The reasons are in the order of their verdicts. */
+    return reason < AB_XDP_REDIRECT_CID ? XDP_PASS : reason < AB_XDP_DROP_WORKER_DOWN ? XDP_REDIRECT : XDP_DROP;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -29,32 +29,33 @@ PORT_LISTEN = 1  # port flag: we accept connections here, so Initials go through
 class XdpReason(IntEnum):
     """What the XDP program did with a frame, and why; one pair of counters each; the first word is the verdict."""
 
-    PASS_NOT_IP = 0  # passed: neither IPv4 nor IPv6
-    PASS_MULTICAST = 1  # passed: sent to a multicast or broadcast MAC address
-    PASS_OTHER_HOST = 2  # passed: sent to another MAC address than the interface's
-    PASS_VLAN_DEPTH = 3  # passed: more than two VLAN tags
-    PASS_TRUNCATED = 4  # passed: ends inside a header
-    PASS_NONLINEAR = 5  # passed: headers reach behind the first buffer of a multi-buffer frame
-    PASS_IP_VERSION = 6  # passed: IP version does not agree with the EtherType
-    PASS_NOT_UDP = 7  # passed: not UDP
-    PASS_IPV4_IHL = 8  # passed: IPv4 header length below 20 bytes
-    PASS_IPV4_OPTIONS = 9  # passed: IPv4 with options
-    PASS_FRAGMENT = 10  # passed: IPv4 fragment, or its reserved bit set
-    PASS_IP_LENGTH = 11  # passed: IP length below its header, or beyond the frame
-    PASS_IPV6_EXTENSION = 12  # passed: IPv6 extension header
-    PASS_IPV6_MAPPED = 13  # passed: IPv4-mapped address in an IPv6 header
-    PASS_UDP_SHORT = 14  # passed: UDP length below its header
-    PASS_UDP_LENGTH = 15  # passed: UDP length does not agree with the IP length
-    PASS_NOT_OURS = 16  # passed: address, port and VLANs are not in the table
-    PASS_LONG = 17  # passed to the supervisor: QUIC long header that needs no budget
-    PASS_INITIAL = 18  # passed to the supervisor: QUIC Initial, 0-RTT or foreign version, within budget
-    PASS_SHORT_UNKNOWN = 19  # passed to the supervisor: QUIC short header without a known connection ID
-    REDIRECT_CID = 20  # redirected: QUIC short header with a known connection ID
-    REDIRECT_CAPTURE = 21  # redirected: capture rule
-    DROP_WORKER_DOWN = 22  # dropped: for the data plane, but its queue has no socket
-    DROP_INITIAL_SOURCE = 23  # dropped: QUIC Initial over the budget of its source
-    DROP_INITIAL_GLOBAL = 24  # dropped: QUIC Initial over the global budget
-    DROP_SHORT_GLOBAL = 25  # dropped: unknown QUIC short header over the global budget
+    PASS_BUSY = 0  # passed: came while another frame was being classified (PREEMPT_RT)
+    PASS_NOT_IP = 1  # passed: neither IPv4 nor IPv6
+    PASS_MULTICAST = 2  # passed: sent to a multicast or broadcast MAC address
+    PASS_OTHER_HOST = 3  # passed: sent to another MAC address than the interface's
+    PASS_VLAN_DEPTH = 4  # passed: more than two VLAN tags
+    PASS_TRUNCATED = 5  # passed: ends inside a header
+    PASS_NONLINEAR = 6  # passed: headers reach behind the first buffer of a multi-buffer frame
+    PASS_IP_VERSION = 7  # passed: IP version does not agree with the EtherType
+    PASS_NOT_UDP = 8  # passed: not UDP
+    PASS_IPV4_IHL = 9  # passed: IPv4 header length below 20 bytes
+    PASS_IPV4_OPTIONS = 10  # passed: IPv4 with options
+    PASS_FRAGMENT = 11  # passed: IPv4 fragment, or its reserved bit set
+    PASS_IP_LENGTH = 12  # passed: IP length below its header, or beyond the frame
+    PASS_IPV6_EXTENSION = 13  # passed: IPv6 extension header
+    PASS_IPV6_MAPPED = 14  # passed: IPv4-mapped address in an IPv6 header
+    PASS_UDP_SHORT = 15  # passed: UDP length below its header
+    PASS_UDP_LENGTH = 16  # passed: UDP length does not agree with the IP length
+    PASS_NOT_OURS = 17  # passed: address, port and VLANs are not in the table
+    PASS_LONG = 18  # passed to the supervisor: QUIC long header that needs no budget
+    PASS_INITIAL = 19  # passed to the supervisor: QUIC Initial, 0-RTT or foreign version, within budget
+    PASS_SHORT_UNKNOWN = 20  # passed to the supervisor: QUIC short header without a known connection ID
+    REDIRECT_CID = 21  # redirected: QUIC short header with a known connection ID
+    REDIRECT_CAPTURE = 22  # redirected: capture rule
+    DROP_WORKER_DOWN = 23  # dropped: for the data plane, but its queue has no socket
+    DROP_INITIAL_SOURCE = 24  # dropped: QUIC Initial over the budget of its source
+    DROP_INITIAL_GLOBAL = 25  # dropped: QUIC Initial over the global budget
+    DROP_SHORT_GLOBAL = 26  # dropped: unknown QUIC short header over the global budget
 
 
 class Gbucket(IntEnum):

@@ -29,6 +29,7 @@ ENUMS = (
         "bpf",
         "what the XDP program did with a frame, and why; one pair of counters each; the first word is the verdict",
         (
+            ("PASS_BUSY", "passed: came while another frame was being classified (PREEMPT_RT)"),
             ("PASS_NOT_IP", "passed: neither IPv4 nor IPv6"),
             ("PASS_MULTICAST", "passed: sent to a multicast or broadcast MAC address"),
             ("PASS_OTHER_HOST", "passed: sent to another MAC address than the interface's"),

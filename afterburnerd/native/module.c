@@ -1,14 +1,13 @@
-/* The one place where Python and C meet: argument checking, the GIL, and the translation of errors. No logic lives
- * here.
+/* The one place where Python and C meet, with module_*.c beside it for the types: argument checking, the GIL, and the
+ * translation of errors. No logic lives here.
  *
  * Limited API of CPython 3.11, so that one wheel serves every later Python. Every failure becomes an OSError whose
  * errno is that of the system call where there was one, and whose text is the sentence that the C side wrote for a
  * person. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "module.h"
+
 #include <sys/mman.h>
 
-#include "base.h"
 #include "hist.h"
 #include "sandbox.h"
 #include "solana_tx.h"
@@ -171,8 +170,8 @@ release:
     return result;
 }
 
-/* raise_error: an ab_error as OSError(errno, text); codes of our own have no errno and become 0. */
-static PyObject *raise_error(const struct ab_error *err)
+/* ab_module_raise: an ab_error as OSError(errno, text); codes of our own have no errno and become 0. */
+PyObject *ab_module_raise(const struct ab_error *err)
 {
     int number = err->code > -1000 ? -err->code : 0;
     PyObject *value = Py_BuildValue("(is)", number, err->text);
@@ -187,7 +186,7 @@ static PyObject *raise_error(const struct ab_error *err)
 static PyObject *none_or_error(int rc, const struct ab_error *err)
 {
     if (rc)
-        return raise_error(err);
+        return ab_module_raise(err);
     Py_RETURN_NONE;
 }
 
@@ -314,7 +313,7 @@ static PyObject *worker_open_xsk(PyObject *object, PyObject *args, PyObject *kwa
     rc = ab_worker_open_xsk(worker, slot, fd, &config, verify, stats, &err);
     Py_END_ALLOW_THREADS;
     if (rc)
-        return raise_error(&err);
+        return ab_module_raise(&err);
     return Py_BuildValue("(iN)", (int)worker->ios[slot]->xsk.mode, PyBool_FromLong(worker->ios[slot]->xsk.umem.huge));
 }
 
@@ -356,7 +355,7 @@ static PyObject *worker_set_rules(PyObject *object, PyObject *arg)
     if (len % (Py_ssize_t)sizeof(struct ab_rule))
         return PyErr_Format(PyExc_ValueError, "%zd bytes are no whole number of rules", len);
     if (ab_rules_init(&fresh, (const struct ab_rule *)bytes, (uint32_t)((size_t)len / sizeof(struct ab_rule)), &err))
-        return raise_error(&err);
+        return ab_module_raise(&err);
     ab_rules_fini(&worker->rules);
     worker->rules = fresh;
     Py_RETURN_NONE;
@@ -377,7 +376,7 @@ static PyObject *worker_set_records(PyObject *object, PyObject *arg)
             return NULL;
         if (ab_record_init(&writer, buffer.buf, (uint64_t)buffer.len, &err)) {
             PyBuffer_Release(&buffer);
-            return raise_error(&err);
+            return ab_module_raise(&err);
         }
     }
     PyBuffer_Release(&self->records);
@@ -521,10 +520,13 @@ static PyMethodDef methods[] = {
 static int module_exec(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &worker_spec, NULL);
+    int code;
 
     if (!type)
         return -1;
-    return PyModule_AddObjectRef(module, "Worker", type) < 0 ? (Py_DECREF(type), -1) : (Py_DECREF(type), 0);
+    code = PyModule_AddObjectRef(module, "Worker", type);
+    Py_DECREF(type);
+    return code < 0 ? -1 : ab_module_add_bpf(module);
 }
 
 static PyModuleDef_Slot slots[] = {
