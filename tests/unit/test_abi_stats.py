@@ -161,6 +161,13 @@ def test_a_description_in_motion_is_never_seen_torn(name: str) -> None:
         writer.communicate()
 
 
+def test_the_replaced_description_stays_whole_for_who_is_reading_it(segment: Segment) -> None:
+    before = Header.unpack(os.pread(segment.fd, Header.SIZE, 0))
+    segment.set_info(Info(version="next"))
+    text = os.pread(segment.fd, before.text_bytes, before.text_offset)
+    assert msgspec.json.decode(text, type=Description).info == INFO
+
+
 def foreign(name: str, description: Description, words: int, **header: int) -> None:
     """A segment of somebody else's making."""
     text = msgspec.json.encode(description)
