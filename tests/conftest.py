@@ -6,6 +6,8 @@ session, shown in the header and beside every failure, and replayed by AFTERBURN
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import secrets
 
@@ -35,3 +37,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail("privileged test without root, and CI is set: run CI as root")
         pytest.skip("needs root: namespaces, AF_XDP, BPF")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A fresh event loop for each coroutine test; fixtures are made outside of it."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    return True
