@@ -171,9 +171,10 @@ static inline int decode_v0(struct ab_tx *out, struct cursor *c)
     return c->at == c->len ? AB_TX_OK : AB_TX_TRAILING_BYTES;
 }
 
-/* decode_v1: the room for SIMD-0385. Everything else here is ready for it: struct ab_tx can say where its parts lie
- * (config words lie between the keys and instructions_off), and a walk carries the second position that its split
- * instructions need. */
+/* decode_v1: the room for SIMD-0385. The dispatch is in place, struct ab_tx can say where the parts lie (the
+ * configuration words end where instructions_off begins), and a walk carries the second position that split
+ * instructions need. To read it: this function, its branch in ab_tx_instruction_next(), and the rules that its sanitize
+ * adds. */
 static int decode_v1(struct ab_tx *out, struct cursor *c)
 {
     out->version = c->p[0] & ~VERSION_BIT;
