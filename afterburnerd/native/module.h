@@ -11,7 +11,8 @@
  * NULL. */
 PyObject *ab_module_raise(const struct ab_error *err);
 
-/* Each adds a type to the module; -1 with an exception set on failure. */
+/* Each adds its types or functions to the module; -1 with an exception set on failure. */
 int ab_module_add_bpf(PyObject *module);
+int ab_module_add_solana_tx(PyObject *module);
 
 #endif
