@@ -12,6 +12,7 @@ Everything here is pure but for `load.read`, which reads files. Nothing here imp
 nothing looks at the machine.
 """
 
+from afterburnerd.config import schema
 from afterburnerd.config.diff import Change, diff, worst
 from afterburnerd.config.load import (
     DEFAULT_PATH,
@@ -67,5 +68,6 @@ __all__ = [
     "parse",
     "parse_listen",
     "peek",
+    "schema",
     "worst",
 ]

@@ -1,0 +1,157 @@
+"""The parser of afterburnerctl, and which command does what.
+
+A command is a module with `run(args) -> exit code`; it is imported when it is called. Options that all commands know
+stand on both sides of the command (`afterburnerctl -j status`, `afterburnerctl status -j`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any
+
+from afterburnerd import __version__
+from afterburnerd.cli import EXIT_CODES, Parser, ToolError, run_tool
+
+PROG = "afterburnerctl"
+DESCRIPTION = "Look at the running Afterburner, change its configuration, examine the machine."
+
+
+def build_parser() -> Parser:
+    """The whole command line. Completion scripts and the manual page are generated from it."""
+    codes = "\n".join(f"  {code:3}  {text}" for code, text in EXIT_CODES)
+    parser = Parser(prog=PROG, description=DESCRIPTION, epilog=f"exit codes:\n{codes}")
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    _common(parser, default=None, json=False)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    _command(commands, "status", "show how the daemon does", "status")
+    top = _command(commands, "top", "watch workers, queues and latency live", "top")
+    _interval(top, "top")
+    stats = _command(commands, "stats", "print every figure of the statistics", "stats")
+    stats.add_argument("pattern", metavar="PATTERN", nargs="*", help="only figures whose name contains one of these")
+    stats.add_argument("--nonzero", action="store_true", help="leave out counters that are 0")
+
+    _inspect(_command(commands, "inspect", "show transactions as they arrive", "inspect"))
+
+    reload = _command(commands, "reload", "apply the configuration: whole, or not at all", "reload")
+    reload.add_argument(
+        "--timeout",
+        type=_positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long to wait for the result (default: 60)",
+    )
+
+    config = _command(commands, "config", "show, check and compare the configuration", None)
+    actions = config.add_subparsers(dest="action", metavar="ACTION", required=True)
+    show = _command(actions, "show", "print the configuration and where each value comes from", "settings:show")
+    show.add_argument("--running", action="store_true", help="that of the running daemon instead of the files'")
+    show.add_argument("--changed", action="store_true", help="only what differs from the defaults")
+    _command(actions, "check", "check the files; tell everything that is wrong with them", "settings:check")
+    _command(actions, "diff", "show what a reload would change, and what it would cost", "settings:compare")
+
+    doctor = _command(commands, "doctor", "examine machine and device, say what to change", "doctor")
+    _doctor_arguments(doctor)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, *, default: Any, json: Any) -> None:
+    group = parser.add_argument_group("which daemon, which form")
+    group.add_argument("--config", metavar="FILE", default=default, help="configuration file of the daemon")
+    group.add_argument("--run-dir", metavar="DIR", default=default, help="its run directory, whatever the file says")
+    group.add_argument("--name", metavar="NAME", default=default, help="its name, whatever the file says")
+    group.add_argument("-j", "--json", action="store_true", default=json, help="print JSON")
+
+
+def _command(commands: Any, name: str, text: str, module: str | None) -> Parser:
+    parser: Parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    _common(parser, default=argparse.SUPPRESS, json=argparse.SUPPRESS)
+    parser.set_defaults(parser=parser)
+    if module:
+        parser.set_defaults(module=module)
+    return parser
+
+
+def _interval(parser: Parser, what: str) -> None:
+    parser.add_argument(
+        "--interval", type=_positive, default=1.0, metavar="SECONDS", help="time between two views (default: 1)"
+    )
+    parser.add_argument("--count", type=_count, metavar="N", help=f"end {what} after this many views")
+
+
+def _inspect(parser: Parser) -> None:
+    parser.description = "Show transactions as they arrive. Filters of different kinds must all match; of one kind given several times, one."
+    add = parser.add_argument_group("filters").add_argument
+    add("--signature", action="append", metavar="BASE58", help="a signature, or the beginning of one")
+    add("--program", action="append", metavar="BASE58", help="a program that an instruction calls")
+    add("--account", action="append", metavar="BASE58", help="an account that the transaction names")
+    add("--rule", action="append", metavar="NAME", help="the capture rule that took it (name or index)")
+    add(
+        "--source",
+        action="append",
+        metavar="ADDRESS",
+        help="source: an address, a network (10.0.0.0/8), or either:port",
+    )
+    add("--min-size", type=_count, metavar="BYTES", help="at least this large")
+    add("--max-size", type=_count, metavar="BYTES", help="at most this large")
+    add("--malformed", action="store_true", help="only what is no transaction, with the reason")
+    parser.add_argument("--count", type=_count, metavar="N", help="end after this many")
+    parser.add_argument("--for", dest="seconds", type=_positive, metavar="SECONDS", help="end after this time")
+    parser.add_argument("--history", action="store_true", help="begin with what the rings still hold")
+    parser.add_argument("--full", action="store_true", help="show all accounts and instructions of each")
+
+
+def _doctor_arguments(parser: Parser) -> None:
+    try:
+        doctor = importlib.import_module("afterburnerd.ctl.doctor")
+    except ModuleNotFoundError as error:
+        if error.name != "afterburnerd.ctl.doctor":
+            raise
+    else:
+        doctor.add_arguments(parser)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    return run_tool(PROG, lambda: _main(argv))
+
+
+def _main(argv: list[str] | None) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as leave:  # argparse has said what there was to say
+        return int(leave.code or 0)
+    from afterburnerd.abi.control import ControlError
+    from afterburnerd.config import ConfigError
+
+    module, _, function = args.module.partition(":")
+    command = getattr(importlib.import_module(f"afterburnerd.ctl.{module}"), function or "run")
+    try:
+        return int(command(args))
+    except ControlError as error:
+        raise ToolError(str(error), error.exit_code) from None
+    except ConfigError as error:
+        lines = "\n  ".join(str(p) for p in error.problems)
+        raise ToolError(f"the configuration cannot be used:\n  {lines}", error.exit_code) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""How a view looks on a terminal. Pure: a `View` in, something that rich can print out.
+
+Colour marks what needs attention, and only that: red for loss and death, yellow for what is not as configured.
+"""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from afterburnerd.ctl import units
+from afterburnerd.ctl.view import Spread, View
+
+GOOD, WARN, BAD, DIM = "green", "yellow", "bold red", "dim"
+
+STATE_STYLES = {
+    "serving": GOOD,
+    "running": GOOD,
+    "degraded": WARN,
+    "recovering": WARN,
+    "starting": WARN,
+    "stopping": WARN,
+    "paused": WARN,
+}
+
+
+def headline(view: View) -> Text:
+    """One line: who, where, how."""
+    line = Text()
+    line.append(f"{view.name}", style="bold")
+    if view.version:
+        line.append(f" {view.version}")
+    if view.interface:
+        driver = f"{view.driver}, " if view.driver else ""
+        line.append(f" on {view.interface} ({driver}{view.mode})")
+    line.append(": ")
+    if view.stale:
+        ago = f", last sign of life {units.age(view.heartbeat_age * 1e9)} ago" if view.heartbeat_age is not None else ""
+        line.append("not running", style=BAD)
+        line.append(f"; stale figures{ago}", style=WARN)
+    else:
+        line.append(view.state, style=STATE_STYLES.get(view.state, BAD))
+        if view.detail:
+            line.append(f" - {view.detail}")
+    return line
+
+
+def facts(view: View) -> Table:
+    """What does not change from second to second."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style=DIM)
+    grid.add_column(overflow="fold")
+    when = units.moment((view.taken - view.uptime) * 1e9) if view.uptime else "unknown"
+    grid.add_row("since", f"{when} ({units.age(view.uptime * 1e9)}), PID {view.pid}")
+    up = Text("up", style=GOOD) if view.interface_up else Text("down", style=BAD)
+    if view.stale:
+        up = Text("(as it was)")
+    grid.add_row(
+        "interface", Text.assemble(f"{view.interface or '-'} ", up, f", MTU {view.mtu}, XDP program: {view.xdp}")
+    )
+    files = f" from {', '.join(view.config_files)}" if view.config_files else ""
+    grid.add_row("configuration", f"{view.configuration}{files}")
+    grid.add_row("latency", _spread(view.latency_total))
+    if view.control and not view.stale:
+        grid.add_row("control socket", Text(view.control, style=WARN))
+    return grid
+
+
+def _spread(spread: Spread) -> str:
+    if not spread.count:
+        return "-"
+    values = ("p50", spread.p50), ("p90", spread.p90), ("p99", spread.p99), ("p99.9", spread.p999), ("max", spread.max)
+    return "  ".join(f"{name} {units.duration(value * 1e9)}" for name, value in values)
+
+
+def workers(view: View) -> RenderableType:
+    """One line a worker."""
+    table = _table("worker", "state", "cpu", "queues")
+    for name in (
+        "busy",
+        "received/s",
+        "decoded/s",
+        "malformed/s",
+        "dropped/s",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "loop gap",
+    ):
+        table.add_column(name, justify="right")
+    for w in view.workers:
+        restarts = f" ({w.restarts} restart{'s' if w.restarts != 1 else ''})" if w.restarts else ""
+        latency = w.latency if w.latency.count else w.latency_total
+        style = "" if w.latency.count else DIM  # nothing arrived in the window: the whole life
+        table.add_row(
+            str(w.index),
+            Text(f"{w.state}{restarts}", style=STATE_STYLES.get(w.state, BAD)),
+            str(w.cpu) if w.cpu >= 0 else "-",
+            units.queues(w.queues),
+            units.percent(w.busy),
+            units.rate(w.received_rate),
+            units.rate(w.decoded_rate),
+            units.rate(w.malformed_rate),
+            Text(units.rate(w.dropped_rate), style=BAD if w.dropped_rate else ""),
+            *(
+                Text(units.duration(v * 1e9) if latency.count else "-", style=style)
+                for v in (latency.p50, latency.p99, latency.p999, latency.max)
+            ),
+            units.duration((w.gap.max or w.longest_gap) * 1e9),
+        )
+    failures = [Text(f"worker {w.index}: {w.last_failure}", style=WARN) for w in view.workers if w.last_failure]
+    return Group(table, *failures)
+
+
+def queues(view: View) -> Table:
+    """One line a queue."""
+    table = _table("queue", "worker", "mode")
+    columns = ("rx/s", "rx bit/s", "tx/s", "batch", "kicks/s", "fill", "rx", "tx", "compl.", "of", "frames rx/wk/tx")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for q in view.queues:
+        owned = q.frames_rx + q.frames_worker + q.frames_tx
+        frames = Text(f"{q.frames_rx}/{q.frames_worker}/{q.frames_tx}", style=BAD if q.frame_errors else "")
+        if q.frame_errors:
+            frames.append(f" ({owned} of {q.frames}: {q.frame_errors} errors)")
+        table.add_row(
+            str(q.queue),
+            str(q.worker),
+            Text(q.mode, style="" if q.mode in ("zero-copy", "copy") else WARN),
+            units.rate(q.rx_rate),
+            units.bits(q.rx_bytes_rate),
+            units.rate(q.tx_rate),
+            f"{q.batch:.1f}" if q.batch else "-",
+            units.rate(q.kicks_rate),
+            *(units.count(n) for n in (q.fill_level, q.rx_level, q.tx_level, q.completion_level, q.ring_size)),
+            frames,
+        )
+    return table
+
+
+def rules(view: View) -> Table:
+    """One line a capture rule."""
+    table = _table("rule", "address", "decoder")
+    for name in ("packets/s", "packets", "decoded", "malformed"):
+        table.add_column(name, justify="right")
+    for r in view.rules:
+        numbers = (units.count(n) for n in (r.packets, r.decoded, r.malformed))
+        table.add_row(r.name, r.where or "-", r.decoder or "-", units.rate(r.packets_rate), *numbers)
+    return table
+
+
+def drops(view: View) -> Table:
+    """Where packets were lost; no rows is the good case."""
+    table = _table("lost at", "reason")
+    table.add_column("packets", justify="right")
+    table.add_column("packets/s", justify="right")
+    for d in view.drops:
+        style = BAD if d.rate else ""
+        table.add_row(d.where, d.reason, units.count(d.packets), Text(units.rate(d.rate), style=style))
+    return table
+
+
+def notices(view: View) -> list[Text]:
+    """What is configured and not in force, with what to do."""
+    lines = []
+    for n in view.notices:
+        line = Text("! " if n.degraded else "* ", style=BAD if n.degraded else WARN)
+        line.append(n.text, style="")
+        if n.hint:
+            line.append(f": {n.hint}", style=DIM)
+        lines.append(line)
+    return lines
+
+
+def page(view: View, *, live: bool) -> Group:
+    """All of it: the page of `status`, or with `live` that of `top`."""
+    parts: list[RenderableType] = [headline(view)]
+    if not live:
+        parts.append(facts(view))
+    elif view.control and not view.stale:
+        parts.append(Text(view.control, style=WARN))
+    parts += notices(view)
+    if view.workers:
+        parts += ["", workers(view)]
+    if live and view.queues:
+        parts += ["", queues(view)]
+    if view.rules:
+        parts += ["", rules(view)]
+    if view.drops:
+        parts += ["", drops(view)]
+    return Group(*parts)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
