@@ -54,15 +54,15 @@ P
 }
 
 build() {
-    # In place: Python runs from the tree, the two compiled files are put where an installed wheel has them.
+    # In place: Python runs from the tree, the compiled files are put where an installed wheel has them.
     local tree=build/tree name target site
     [ -f $tree/build.ninja ] || { say "build: configuring"; PATH="$PWD/$venv/bin:$PATH" meson setup $tree > build/setup.log 2>&1 \
         || { cat build/setup.log >&2; die "meson setup failed (see above)"; }; }
     PATH="$PWD/$venv/bin:$PATH" ninja -C $tree -j 2 > build/compile.log 2>&1 || { cat build/compile.log >&2; die "the build failed (see above)"; }
     if grep -q 'no work to do' build/compile.log; then say "build: up to date"; else say "build: C helper and BPF object built"; fi
-    mkdir -p afterburnerd/bpf
+    mkdir -p afterburnerd/bpf afterburnerd/lab/bin
     # Renamed into place: a running daemon keeps the file that it has mapped.
-    for name in afterburnerd/native/_native.abi3.so afterburnerd/bpf/afterburner.bpf.o; do
+    for name in afterburnerd/native/_native.abi3.so afterburnerd/bpf/afterburner.bpf.o afterburnerd/lab/bin/afterburner-labio; do
         cmp -s "$tree/$(basename $name)" $name || { cp "$tree/$(basename $name)" $name.new && mv $name.new $name; }
     done
     site=$($venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

@@ -1,0 +1,49 @@
+/* The modes of `afterburner-labio`. Each runs until its duration, its count or a signal ends it, prints JSON lines on
+ * standard output, and returns 0 or a negative error with a sentence in `err`.
+ *
+ *   bare-ping, bare-pong         round trip over bare AF_XDP                 pingpong.c
+ *   socket-ping, socket-pong     the same with spinning UDP sockets          socket.c
+ *   bare-receive                 count what arrives, nothing else            receive.c
+ *   xdp-send                     traffic through AF_XDP                      send.c
+ *   socket-send, socket-receive  traffic through UDP sockets                 socket.c
+ *
+ * A mode that others wait for prints {"ready":true} when it is. Counting modes print progress every `interval_ns`, and
+ * all of them a last line with "final":true. */
+#ifndef AB_LAB_MODES_H
+#define AB_LAB_MODES_H
+
+#include <signal.h>
+
+#include "options.h"
+
+/* ab_lab_stop: set by SIGINT and SIGTERM; the loops look at it. */
+extern volatile sig_atomic_t ab_lab_stop;
+
+typedef int ab_lab_mode(const struct ab_lab_options *o, struct ab_error *err);
+
+ab_lab_mode ab_lab_bare_ping, ab_lab_bare_pong, ab_lab_bare_receive, ab_lab_xdp_send;
+ab_lab_mode ab_lab_socket_ping, ab_lab_socket_pong, ab_lab_socket_send, ab_lab_socket_receive;
+
+/* ab_lab_ready tells the parent that whoever waits for this mode may begin. */
+static inline void ab_lab_ready(void)
+{
+    puts("{\"ready\":true}");
+    fflush(stdout);
+}
+
+/* ab_lab_ping_number: first bytes of a ping. Number and complement add up to the same one's complement sum whatever the
+ * number is, so that the UDP checksum of a prebuilt frame stays right. */
+struct ab_lab_ping_number {
+    uint64_t value;
+    uint64_t complement;
+};
+
+static inline void ab_lab_ping_number_set(struct ab_lab_ping_number *n, uint64_t value)
+{
+    n->value = value;
+    n->complement = ~value;
+}
+
+#define AB_LAB_PING_LOST_NS 50000000 /* an answer that takes longer is lost: no round trip here takes 50 ms */
+
+#endif

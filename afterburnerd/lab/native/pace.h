@@ -1,0 +1,60 @@
+/* Pacing: how many packets are due now, and how to wait until the next one is. */
+#ifndef AB_LAB_PACE_H
+#define AB_LAB_PACE_H
+
+#include "options.h"
+
+struct ab_lab_pace {
+    uint64_t begin; /* CLOCK_MONOTONIC ns */
+    uint64_t end;   /* UINT64_MAX: no end */
+    uint64_t rate;  /* packets a second, 0: no limit */
+    uint64_t count; /* in all */
+};
+
+static inline void ab_lab_pace_init(struct ab_lab_pace *p, const struct ab_lab_options *o, uint64_t now)
+{
+    p->begin = now;
+    p->end = o->duration_ns ? now + o->duration_ns : UINT64_MAX;
+    p->rate = o->rate;
+    p->count = o->count ? o->count : UINT64_MAX;
+    /* A rate and a duration name a number of packets; without this bound the last one depends on scheduling luck. */
+    if (o->rate && o->duration_ns) {
+        uint64_t all = (uint64_t)((unsigned __int128)o->duration_ns * o->rate / 1000000000u);
+
+        p->count = AB_MIN(p->count, all);
+        p->end = UINT64_MAX;
+    }
+}
+
+static inline bool ab_lab_pace_over(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
+{
+    return sent >= p->count || now >= p->end;
+}
+
+/* ab_lab_pace_due: packets that should have been sent by now and were not. The first is due at once. */
+static inline uint64_t ab_lab_pace_due(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
+{
+    uint64_t should = p->count;
+
+    if (p->rate)
+        should = AB_MIN(should, 1 + (uint64_t)((unsigned __int128)(now - p->begin) * p->rate / 1000000000u));
+    return should > sent ? should - sent : 0;
+}
+
+/* ab_lab_pace_wait sleeps while the next packet is far off and spins when it is near: sleeping wakes late by up to some
+ * 60 us (the default timer slack and the way out of idle). */
+static inline void ab_lab_pace_wait(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
+{
+    uint64_t next = p->begin + (uint64_t)((unsigned __int128)sent * 1000000000u / (p->rate ? p->rate : 1));
+
+    if (p->rate && next > now + 200000) {
+        uint64_t until = AB_MIN(next - 100000, now + 100000000); /* at most 100 ms: a signal or a progress line */
+        struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};
+
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
+    } else {
+        ab_cpu_relax();
+    }
+}
+
+#endif
