@@ -19,15 +19,16 @@ from types import TracebackType
 
 import msgspec
 
+from ..cli import ToolError
+
 PROGRAM = Path(__file__).parent / "bin" / "afterburner-labio"
 
 
-class LabioError(Exception):
-    """The program failed; `code` is its exit code where it had one."""
+class LabioError(ToolError):
+    """The program failed, and said why."""
 
-    def __init__(self, message: str, code: int = 69) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, message: str, exit_code: int = 69) -> None:
+        super().__init__(message, exit_code)
 
 
 class Samples(msgspec.Struct, frozen=True):
@@ -159,4 +160,4 @@ class Labio:
         said = self.process.stderr.read().decode(errors="replace").strip()
         code = self.process.wait(10)
         if code:
-            raise LabioError(said or f"afterburner-labio {self.mode} ended by {code}", 77 if code == 77 else 69)
+            raise LabioError(said or f"afterburner-labio {self.mode} ended by {code}", code if code in (64, 77) else 69)

@@ -11,6 +11,8 @@ What the settings are for:
     AF_XDP sees a wrong one;
   - GRO is off: it would merge what we want to count. Native XDP on veth needs NAPI on the receiving end, which comes with
     GRO or with the program itself: attaching it there is enough for frames that a peer's stack or AF_XDP sends;
+  - threaded NAPI (an option) has the daemon end's poll run in a kernel thread and not on the sender's core; veth has a
+    poll to put there only with GRO or a program, so GRO stays on with it (XDP sees frames before GRO does);
   - queues are equal both ways: veth refuses a program on an end with fewer receive queues than its peer transmits on;
   - IPv6 addresses come without duplicate address detection: a rig is ready when `up` returns.
 
@@ -33,6 +35,7 @@ from typing import Any
 
 import msgspec
 
+from ..cli import ToolError
 from . import exits
 
 ALIAS = "afterburner-lab"  # ifalias of our devices
@@ -40,12 +43,11 @@ MAX_NAME = 11  # an interface name has 15 bytes at most
 Trace = Callable[[str], None]
 
 
-class RigError(Exception):
-    """A sentence for a person, and the exit code that goes with it."""
+class RigError(ToolError):
+    """The rig cannot be made, or is not ours."""
 
-    def __init__(self, message: str, code: int = 69) -> None:
-        super().__init__(message)
-        self.code = code
+    def __init__(self, message: str, exit_code: int = 69) -> None:
+        super().__init__(message, exit_code)
 
 
 class End(msgspec.Struct, frozen=True):
@@ -117,7 +119,7 @@ def plan(
     )
 
 
-def require(trace: Trace | None = None) -> None:
+def require() -> None:
     """Root and tools, or a RigError that says what to do."""
     if os.geteuid() != 0:
         raise RigError("making network namespaces needs root: run it with sudo", 77)
@@ -230,29 +232,17 @@ def _configure(rig: Rig, end: End, trace: Trace | None) -> None:
         run(*end.inside("sysctl", "-q", "-w", *settings), trace=trace, check=ipv6_works(end))
         ip(end, "link", "set", "dev", "lo", "up", trace=trace)
     # addrgenmode none: the link-local address is given below, without duplicate address detection
-    ip(
-        end,
-        "link",
-        "set",
-        "dev",
-        end.device,
-        "address",
-        end.mac,
-        "mtu",
-        str(rig.mtu),
-        "addrgenmode",
-        "none",
-        trace=trace,
-    )
-    run(*end.inside("ethtool", "-K", end.device, "tx", "off", "gro", "off"), trace=trace)
+    wanted = ("address", end.mac, "mtu", str(rig.mtu), "addrgenmode", "none")
+    ip(end, "link", "set", "dev", end.device, *wanted, trace=trace)
+    threaded = rig.threaded_napi and end == rig.daemon
+    run(*end.inside("ethtool", "-K", end.device, "tx", "off", "gro", "on" if threaded else "off"), trace=trace)
     ip(end, "address", "replace", f"{end.ipv4}/24", "dev", end.device, trace=trace)
     if ipv6_works(end):
         for address in (f"{end.ipv6}/112", f"{end.link_local}/64"):
             ip(end, "address", "replace", address, "dev", end.device, "nodad", trace=trace)
-    # Threaded: the receiving end's poll runs in a kernel thread of its own instead of on the sender's core.
-    write = f"echo {int(rig.threaded_napi)} > /sys/class/net/{end.device}/threaded"
-    run(*end.inside("sh", "-c", write), trace=trace)
     ip(end, "link", "set", "dev", end.device, "up", trace=trace)
+    if threaded:
+        run(*end.inside("sh", "-c", f"echo 1 > /sys/class/net/{end.device}/threaded"), trace=trace)
 
 
 def ipv6_works(end: End) -> bool:
@@ -314,24 +304,28 @@ def standing(rig: Rig, trace: Trace | None = None) -> Iterator[Rig]:
             down(rig, trace)
 
 
-def enable_threaded_napi(end: End, cpu: int) -> list[int]:
-    """Moves this end's poll into kernel threads pinned to `cpu`; their process IDs. For a device that has a program
-    (or GRO): veth has no poll before. The threads are told from others by being new: their names repeat among rigs."""
-
-    def threads() -> set[int]:
-        found = set()
-        for comm in Path("/proc").glob("[0-9]*/comm"):
-            try:
-                if comm.read_text().startswith(f"napi/{end.device}-"):
-                    found.add(int(comm.parent.name))
-            except OSError:
-                continue  # ended while we looked
-        return found
-
-    run(*end.inside("sh", "-c", f"echo 0 > /sys/class/net/{end.device}/threaded"))
-    before = threads()
-    run(*end.inside("sh", "-c", f"echo 1 > /sys/class/net/{end.device}/threaded"))
-    mine = sorted(threads() - before)
-    for pid in mine:
-        os.sched_setaffinity(pid, {cpu})
-    return mine
+def describe(rig: Rig, made: bool) -> str:
+    """What stands there now, and what to do with it."""
+    rows = [
+        f"  {what:12} {end.place:28} {end.device:16} {end.mac}  {end.ipv4:14} {end.ipv6}"
+        for what, end in (("daemon end", rig.daemon), ("sender end", rig.sender))
+    ]
+    queues = f"{rig.queues} queue{'s' if rig.queues > 1 else ''} each way, MTU {rig.mtu}, checksums complete"
+    name = "" if rig.name == "afterburner" else f" --name {rig.name}"
+    inside = f"ip netns exec {rig.daemon.netns} " if rig.daemon.netns else ""
+    uses = (
+        (f"{inside}afterburnerd --config FILE", f"FILE with [interface] name = {rig.daemon.device!r}"),
+        (f"afterburner-lab emit{name}", f"Solana transactions to {rig.daemon.ipv4}:8001"),
+        (f"afterburner-lab flood{name} --rate max", "UDP through AF_XDP"),
+        (f"ip netns exec {rig.sender.netns} COMMAND", "anything else at the sender's end"),
+        (f"afterburner-lab down{name}{' --isolated' if inside else ''}", "remove it"),
+    )
+    width = max(len(command) for command, _ in uses)
+    return "\n".join(
+        [
+            f"rig {rig.name!r} {'is up' if made else 'was up already'}: {queues}",
+            *rows,
+            "use it:",
+            *(f"  {command:{width}}   {what}" for command, what in uses),
+        ]
+    )

@@ -4,11 +4,14 @@
 
 #include "options.h"
 
+#define AB_LAB_PACE_GRACE_NS 20000000 /* to send what was due at the end and came late, because we were off the CPU */
+
 struct ab_lab_pace {
     uint64_t begin; /* CLOCK_MONOTONIC ns */
     uint64_t end;   /* UINT64_MAX: no end */
     uint64_t rate;  /* packets a second, 0: no limit */
-    uint64_t count; /* in all */
+    uint64_t count; /* stop after so many */
+    uint64_t all;   /* a rate and a duration name a number: never more than that */
 };
 
 static inline void ab_lab_pace_init(struct ab_lab_pace *p, const struct ab_lab_options *o, uint64_t now)
@@ -17,24 +20,21 @@ static inline void ab_lab_pace_init(struct ab_lab_pace *p, const struct ab_lab_o
     p->end = o->duration_ns ? now + o->duration_ns : UINT64_MAX;
     p->rate = o->rate;
     p->count = o->count ? o->count : UINT64_MAX;
-    /* A rate and a duration name a number of packets; without this bound the last one depends on scheduling luck. */
-    if (o->rate && o->duration_ns) {
-        uint64_t all = (uint64_t)((unsigned __int128)o->duration_ns * o->rate / 1000000000u);
-
-        p->count = AB_MIN(p->count, all);
-        p->end = UINT64_MAX;
-    }
+    p->all =
+        o->rate && o->duration_ns ? (uint64_t)((unsigned __int128)o->duration_ns * o->rate / 1000000000u) : UINT64_MAX;
 }
 
 static inline bool ab_lab_pace_over(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
 {
-    return sent >= p->count || now >= p->end;
+    if (sent >= p->count)
+        return true;
+    return now >= p->end && (!p->rate || sent >= p->all || now - p->end > AB_LAB_PACE_GRACE_NS);
 }
 
 /* ab_lab_pace_due: packets that should have been sent by now and were not. The first is due at once. */
 static inline uint64_t ab_lab_pace_due(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
 {
-    uint64_t should = p->count;
+    uint64_t should = AB_MIN(p->count, p->all);
 
     if (p->rate)
         should = AB_MIN(should, 1 + (uint64_t)((unsigned __int128)(now - p->begin) * p->rate / 1000000000u));
@@ -47,6 +47,7 @@ static inline void ab_lab_pace_wait(const struct ab_lab_pace *p, uint64_t sent, 
 {
     uint64_t next = p->begin + (uint64_t)((unsigned __int128)sent * 1000000000u / (p->rate ? p->rate : 1));
 
+    next = AB_MIN(next, p->end);
     if (p->rate && next > now + 200000) {
         uint64_t until = AB_MIN(next - 100000, now + 100000000); /* at most 100 ms: a signal or a progress line */
         struct timespec ts = {.tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u)};

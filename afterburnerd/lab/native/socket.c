@@ -1,6 +1,5 @@
 /* UDP sockets: the reference that everybody knows (ping, pong: non-blocking and spinning), a sender, and a receiver
  * whose count is independent of everything that is ours. */
-#define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>

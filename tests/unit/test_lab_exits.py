@@ -1,0 +1,62 @@
+"""A signal unwinds once; what comes behind it does not disturb the clean-up, nor the commands that it runs."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import os, signal, subprocess, sys, time
+from afterburnerd.lab import exits
+
+def again():
+    for number in exits.SIGNALS:
+        os.kill(os.getpid(), number)
+    # a child gets it too, as it would from a terminal
+    child = subprocess.run(["sh", "-c", "kill -INT $$; kill -TERM $$; echo child went on"], stdout=sys.stderr)
+
+with exits.unwinding():
+    try:
+        with exits.unwinding():
+            try:
+                os.kill(os.getpid(), int(sys.argv[1]))
+                time.sleep(30)
+            finally:
+                again()
+                print("inner clean-up", file=sys.stderr)
+    finally:
+        again()
+        print("outer clean-up", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_later_signals_do_not_disturb_the_clean_up(number: signal.Signals) -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(int(number))], capture_output=True, text=True, timeout=20)
+    said = [line for line in done.stderr.splitlines() if "clean-up" in line or "child" in line]
+    assert said == ["child went on", "inner clean-up", "child went on", "outer clean-up"], done.stderr
+    assert done.returncode == (-number if number == signal.SIGINT else 128 + number)
+
+
+def test_handlers_are_as_they_were() -> None:
+    from afterburnerd.lab import exits
+
+    before = [signal.getsignal(number) for number in exits.SIGNALS]
+    with exits.unwinding(), exits.unwinding():
+        pass
+    assert [signal.getsignal(number) for number in exits.SIGNALS] == before
+
+
+def test_a_shield_holds_a_signal_back_until_its_end() -> None:
+    from afterburnerd.lab import exits
+
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with exits.shielded():
+            signal.raise_signal(signal.SIGINT)
+            done.append("inside")
+        done.append("never")
+    assert done == ["inside"]
