@@ -92,6 +92,8 @@ def run_tool(prog: str, body: Callable[[], int]) -> int:
         code = body()
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
+    except SystemExit as leave:  # argparse, which has said what there was to say
+        return leave.code if isinstance(leave.code, int) else EXIT_OK
     except ToolError as error:
         _say(f"{prog}: {error}")
         return error.exit_code

@@ -85,8 +85,13 @@ def _inspect(parser: Parser) -> None:
     parser.description = "Show transactions as they arrive. Filters of different kinds must all match; of one kind given several times, one."
     add = parser.add_argument_group("filters").add_argument
     add("--signature", action="append", metavar="BASE58", help="a signature, or the beginning of one")
-    add("--program", action="append", metavar="BASE58", help="a program that an instruction calls")
-    add("--account", action="append", metavar="BASE58", help="an account that the transaction names")
+    add(
+        "--program",
+        action="append",
+        metavar="BASE58",
+        help="a program that an instruction calls (or a name: vote, token...)",
+    )
+    add("--account", action="append", metavar="BASE58", help="an account or lookup table that it names")
     add("--rule", action="append", metavar="NAME", help="the capture rule that took it (name or index)")
     add(
         "--source",
@@ -100,6 +105,7 @@ def _inspect(parser: Parser) -> None:
     parser.add_argument("--count", type=_count, metavar="N", help="end after this many")
     parser.add_argument("--for", dest="seconds", type=_positive, metavar="SECONDS", help="end after this time")
     parser.add_argument("--history", action="store_true", help="begin with what the rings still hold")
+    parser.add_argument("--wait", action="store_true", help="wait for a daemon that does not run yet")
     parser.add_argument("--full", action="store_true", help="show all accounts and instructions of each")
 
 
@@ -135,10 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(argv: list[str] | None) -> int:
-    try:
-        args = build_parser().parse_args(argv)
-    except SystemExit as leave:  # argparse has said what there was to say
-        return int(leave.code or 0)
+    args = build_parser().parse_args(argv)
     from afterburnerd.abi.control import ControlError
     from afterburnerd.config import ConfigError
 

@@ -46,7 +46,8 @@ def test_nothing_there_is_3(ctl: Tool) -> None:
 def test_it_stays_when_the_daemon_goes(daemon: FakeDaemon, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "afterburnerd.ctl.main", "top", "-j", "--interval", "0.05"]
     command += ["--name", daemon.name, "--run-dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as top:
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as it is for an operator
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as top:
         assert top.stdout is not None
         assert msgspec.json.decode(top.stdout.readline(), type=View).running
         daemon.stop()
