@@ -239,11 +239,11 @@ class Segment:
                     "stop it, or set another daemon.name in the configuration"
                 )
             if found.standing is Standing.STALE:
-                _throw_away(full, found.inode)
+                throw_away(full, found.inode)
         raise shm.InUse(f"{path}: other daemons named {self.name!r} are starting at the same time: start only one")
 
 
-def _throw_away(full: str, inode: int) -> None:
+def throw_away(full: str, inode: int) -> None:
     """Removes the file that was inspected, and no other."""
     aside = f"{full}.old-{os.getpid()}-{time.monotonic_ns()}"
     try:
