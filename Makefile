@@ -21,11 +21,11 @@ check: setup lint ## what CI runs: linters, stale generated files, every test
 	@$(PY) -m pytest $(ARGS)
 
 lint: ## linters, types, stale generated files
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(PY) -m afterburnerd.abi.generate --check && $(PY) -m afterburnerd.config.generate --check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(PY) -m afterburnerd.abi.generate --check && $(PY) -m afterburnerd.config.generate --check && $(PY) -m afterburnerd.observe.generate --check
 	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)
 
 generate: ## write the files that come from the schema and the parsers
-	@$(PY) -m afterburnerd.abi.generate && $(PY) -m afterburnerd.config.generate
+	@$(PY) -m afterburnerd.abi.generate && $(PY) -m afterburnerd.config.generate && $(PY) -m afterburnerd.observe.generate
 
 fmt: ## format C and Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check -q --fix . ; clang-format -i $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)

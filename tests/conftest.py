@@ -10,6 +10,8 @@ import asyncio
 import inspect
 import os
 import secrets
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header() -> str:
     return f"seed: {SEED} (AFTERBURNER_SEED={SEED} replays the random tests)"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`golden("metrics.txt", text)` compares with tests/golden/metrics.txt, or writes it with --update-golden."""
+
+    def compare(name: str, text: str) -> None:
+        path = Path(__file__).parent / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text)
+            return
+        assert text == path.read_text(), f"not tests/golden/{name}: where that is meant, run pytest --update-golden"
+
+    return compare
 
 
 @pytest.fixture

@@ -298,6 +298,18 @@ def metrics_markdown() -> str:
             text = s.help if len(stats) == 1 or not s.help.partition(": ")[2] else s.help.partition(": ")[0]
             lines.append(f"| `{exported_name(s)}` | {kind} | {', '.join(labels)} | {text} |")
         lines.append("")
+    lines += [
+        "## exporter",
+        "",
+        "Worked out when the page is asked for.",
+        "",
+        "| metric | type | labels | meaning |",
+        "| --- | --- | --- | --- |",
+    ]
+    for d in schema.DERIVED:
+        labels = [", ".join(f"`{label}`" for label in d.labels)]
+        lines.append(f"| `afterburner_{d.metric}` | {d.kind} | {', '.join(labels)} | {d.help} |")
+    lines.append("")
     return "\n".join(lines)
 
 

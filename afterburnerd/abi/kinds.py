@@ -63,6 +63,16 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Derived:
+    """A metric that stands in no word: the exporter works it out when it is asked."""
+
+    metric: str
+    kind: Literal["counter", "gauge"]
+    labels: tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """A member of a fixed-layout struct. `type` is u8, u16, u32, u64 or the name of another struct."""
 

@@ -12,11 +12,11 @@ the segment describes itself and readers find words by name.
 
 from __future__ import annotations
 
-from .statistics import BLOCKS
+from .statistics import BLOCKS, DERIVED
 from .structs import CONSTANTS, ENUMS, STRUCTS
 
 VERSION = 1
 MAGIC = 0x31544154_53424642  # "BFBSTAT1" as the bytes lie in memory: a hexdump shows what the segment is
 RECORD_MAGIC = 0x31434552_53424642  # "BFBSREC1"
 
-__all__ = ["BLOCKS", "CONSTANTS", "ENUMS", "MAGIC", "RECORD_MAGIC", "STRUCTS", "VERSION"]
+__all__ = ["BLOCKS", "CONSTANTS", "DERIVED", "ENUMS", "MAGIC", "RECORD_MAGIC", "STRUCTS", "VERSION"]

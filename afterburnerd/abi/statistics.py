@@ -7,7 +7,7 @@ within one life of the segment.
 
 from __future__ import annotations
 
-from .kinds import Block, Stat
+from .kinds import Block, Derived, Stat
 from .structs import ENUMS
 
 
@@ -443,3 +443,13 @@ RULE = Block(
 )
 
 BLOCKS = (DAEMON, XDP, KERNEL, WORKER, QUEUE, RULE)
+
+DERIVED = (
+    Derived("build_info", "gauge", ("version",), "1, with the version of the daemon"),
+    Derived("interface_info", "gauge", ("interface", "driver"), "1, with the interface that is served and its driver"),
+    Derived("segment_stale", "gauge", (), "1 where the supervisor that wrote these figures is dead"),
+    Derived("daemon_heartbeat_age_seconds", "gauge", (), "time since the supervisor's latest tick"),
+    Derived("worker_heartbeat_age_seconds", "gauge", ("worker",), "time since a worker was last seen turning its loop"),
+    Derived("exporter_scrapes_total", "counter", (), "times this page was asked for"),
+    Derived("exporter_render_seconds_total", "counter", (), "time spent on rendering this page"),
+)
