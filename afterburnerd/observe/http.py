@@ -133,10 +133,10 @@ class Responder:
 
 
 def bind(host: str, port: int, ours: Iterable[socket.socket]) -> socket.socket:
-    """A socket bound to the address. SO_REUSEPORT is set only while we bind beside a socket of our own: left on, a second
-    daemon of the same user would share the port unnoticed instead of being told that it is taken."""
+    """A socket bound to the address. SO_REUSEPORT is set only while we bind beside a socket of our own on the same port:
+    otherwise two daemons of one user would share a port unnoticed instead of being told that it is taken."""
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    together = [sock, *ours]
+    together = [sock, *(s for s in ours if s.getsockname()[1] == port)]
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if len(together) > 1:

@@ -183,19 +183,31 @@ async def test_one_that_does_not_take_its_answer_is_dropped(filled: Segment, mon
     await responder.close()
 
 
-async def test_a_whole_answer_reaches_one_that_takes_it_slowly(filled: Segment) -> None:
+async def test_a_whole_answer_reaches_one_that_takes_it_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LINGER_SECONDS", 0.01)
     body = os.urandom(3_000_000)
     responder = http.Responder(lambda path, headers: http.Response(http.HTTPStatus.OK, body))
     await responder.listen("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*responder.address, limit=1024)
     writer.write(get("/"))
     got = bytearray()
+    await asyncio.sleep(0.3)
     while part := await reader.read(100_000):
         got += part
         await asyncio.sleep(0.01)
     assert bytes(got).partition(b"\r\n\r\n")[2] == body
     writer.close()
     await responder.close()
+
+
+async def test_one_that_says_too_much_can_say_it_and_then_read_why_not(filled: Segment) -> None:
+    def shout(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as s:
+            s.sendall(b"GET /metrics HTTP/1.1\r\nX: " + b"y" * 8_000_000)
+            return s.recv(100)
+
+    async with running(filled) as (_, port):
+        assert (await asyncio.to_thread(shout, port)).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_a_hundred_scrapes_at_once(filled: Segment) -> None:
@@ -282,9 +294,12 @@ async def test_it_moves_between_overlapping_addresses(filled: Segment) -> None:
 async def test_a_second_daemon_does_not_share_the_port_unnoticed(filled: Segment) -> None:
     async with running(filled) as (exporter, port):
         await exporter.reconfigure(f"0.0.0.0:{port}")
-        for host in ("127.0.0.1", "0.0.0.0"):
-            with pytest.raises(ExporterError, match="in use"):
-                await Exporter(filled.name).start(f"{host}:{port}")
+        async with running(filled) as (second, _):
+            for host in ("127.0.0.1", "0.0.0.0"):
+                with pytest.raises(ExporterError, match="in use"):
+                    await Exporter(filled.name).start(f"{host}:{port}")
+                with pytest.raises(ExporterError, match="in use"):
+                    await second.reconfigure(f"{host}:{port}")
 
 
 async def test_off_is_off_and_on_again(filled: Segment) -> None:
