@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
+# What writes generated files: `python -m NAME`, and with --check says which are stale.
+GENERATORS := afterburnerd.abi.generate afterburnerd.config.generate afterburnerd.observe.generate afterburnerd.manuals
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-zerocopy check lint bench fmt generate install uninstall clean
 
@@ -21,11 +23,12 @@ check: setup lint ## what CI runs: linters, stale generated files, every test
 	@$(PY) -m pytest $(ARGS)
 
 lint: ## linters, types, stale generated files
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(PY) -m afterburnerd.abi.generate --check && $(PY) -m afterburnerd.config.generate --check && $(PY) -m afterburnerd.observe.generate --check
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@for name in $(GENERATORS); do $(PY) -m $$name --check || exit 1; done
 	@clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)
 
 generate: ## write the files that come from the schema and the parsers
-	@$(PY) -m afterburnerd.abi.generate && $(PY) -m afterburnerd.config.generate && $(PY) -m afterburnerd.observe.generate
+	@for name in $(GENERATORS); do $(PY) -m $$name || exit 1; done
 
 fmt: ## format C and Python
 	@$(BIN)/ruff format . && $(BIN)/ruff check -q --fix . ; clang-format -i $$(git ls-files '*.c' '*.h' | grep -v -e native/abi.h -e bpf/afterburner.h)

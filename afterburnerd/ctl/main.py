@@ -18,10 +18,20 @@ PROG = "afterburnerctl"
 DESCRIPTION = "Look at the running Afterburner, change its configuration, examine the machine."
 
 
+EXAMPLES = """\
+examples:
+  afterburnerctl status                             is it well?
+  afterburnerctl top --interval 0.5                 watch it
+  afterburnerctl inspect --program vote --count 10  ten votes as they come in
+  afterburnerctl inspect -j --rule tpu | jq .size   sizes of what one rule takes
+  afterburnerctl config diff                        what would a reload do?
+"""
+
+
 def build_parser() -> Parser:
     """The whole command line. Completion scripts and the manual page are generated from it."""
     codes = "\n".join(f"  {code:3}  {text}" for code, text in EXIT_CODES)
-    parser = Parser(prog=PROG, description=DESCRIPTION, epilog=f"exit codes:\n{codes}")
+    parser = Parser(prog=PROG, description=DESCRIPTION, epilog=f"exit codes:\n{codes}\n\n{EXAMPLES}")
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     _common(parser, default=None, json=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

@@ -7,6 +7,7 @@
 #   $PREFIX/lib/systemd/system/       afterburner.service
 #   $PREFIX/lib/sysusers.d/, tmpfiles.d/
 #   $PREFIX/share/afterburner/        the configuration as shipped
+#   $PREFIX/share/                    manual pages; completion for bash, zsh, fish
 #   /etc/afterburner/afterburner.toml the same, only where there is none yet: an edited configuration is never touched
 #
 # The environment is made beside the old one and renamed into place, so an interrupted run leaves the old version whole.
@@ -81,6 +82,10 @@ files() {
     say "units, account, configuration"
     install -d "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/share/afterburner" "$DESTDIR/etc/afterburner/conf.d"
     for name in "${programs[@]}"; do ln -sfn "../lib/afterburner/bin/$name" "$DESTDIR$PREFIX/bin/$name"; done
+    for name in docs/man/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/man/man${name##*.}/${name##*/}"; done
+    for name in deploy/completion/bash/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/bash-completion/completions/${name##*/}"; done
+    for name in deploy/completion/zsh/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/zsh/site-functions/${name##*/}"; done
+    for name in deploy/completion/fish/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/fish/vendor_completions.d/${name##*/}"; done
     install -d "$lib/systemd/system"
     sed "s|=/usr/bin/|=$PREFIX/bin/|" systemd/afterburner.service > "$lib/systemd/system/afterburner.service"
     install -D -m 644 systemd/sysusers.conf "$lib/sysusers.d/afterburner.conf"
@@ -116,6 +121,8 @@ uninstall() {
     local name
     for name in "${programs[@]}"; do rm -f "$DESTDIR$PREFIX/bin/$name"; done
     rm -rf "${DESTDIR}${home:?}" "$DESTDIR$home".{new,old} "$DESTDIR$PREFIX/share/afterburner"
+    rm -f "$DESTDIR$PREFIX"/share/man/man?/afterburner{d,ctl,-lab,.toml}.? \
+        "$DESTDIR$PREFIX"/share/{bash-completion/completions/,zsh/site-functions/_,fish/vendor_completions.d/}afterburner{d,ctl,-lab}{,.fish}
     rm -f "$DESTDIR$PREFIX"/lib/{systemd/system/afterburner.service,sysusers.d/afterburner.conf,tmpfiles.d/afterburner.conf}
     [ -n "$DESTDIR" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 }
