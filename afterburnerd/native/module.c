@@ -272,6 +272,20 @@ static PyObject *worker_set_state(PyObject *object, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+static PyObject *worker_identify(PyObject *object, PyObject *args)
+{
+    struct ab_worker *worker = worker_of(object);
+    unsigned long long pid, ticks, cpu;
+
+    if (!worker || !PyArg_ParseTuple(args, "KKK", &pid, &ticks, &cpu))
+        return NULL;
+    AB_STAT_SET(&worker->stats->pid, pid);
+    AB_STAT_SET(&worker->stats->pid_start_ticks, ticks);
+    AB_STAT_SET(&worker->stats->cpu, cpu);
+    AB_STAT_SET(&worker->stats->gap_max_ns, 0);
+    Py_RETURN_NONE;
+}
+
 static PyObject *worker_run(PyObject *object, PyObject *args)
 {
     struct ab_worker *worker = worker_of(object);
@@ -302,6 +316,7 @@ static PyMethodDef worker_methods[] = {
     {"set_records", worker_set_records, METH_O, "set_records(writable buffer | None)"},
     {"set_sleeps", worker_set_sleeps, METH_O, "set_sleeps(bool): sleep when idle instead of spinning"},
     {"set_state", worker_set_state, METH_O, "set_state(WorkerState)"},
+    {"identify", worker_identify, METH_VARARGS, "identify(pid, start ticks, cpu): whose figures these are from now on"},
     {"run", worker_run, METH_VARARGS, "run(turns=0) -> 1: doorbell, 2: turns are over"},
     {"close", worker_close, METH_NOARGS, "close(): gives everything back"},
     {NULL, NULL, 0, NULL},

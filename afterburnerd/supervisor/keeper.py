@@ -1,0 +1,377 @@
+"""Keeps one worker serving: starts its process, binds its queues, notices its end, starts it again.
+
+    down --> starting --> serving --(died, hung, asked to)--> down
+      ^                                                        |
+      '------ back-off: none the first time, then doubling ----'
+
+A process that ends is noticed by its pidfd at once. One that hangs is noticed by its heartbeat, which the loop writes
+into shared memory many thousand times a second: a heartbeat older than `watch.hang_ms` is a hang, unless the watcher
+itself was late, which says that the machine stood still and not the worker; then it looks again before it acts.
+
+The XDP program stays attached throughout; frames of the fast path are dropped and counted until the queues are back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from afterburnerd.abi import orders
+from afterburnerd.abi.layout import QueueMode, WorkerState
+from afterburnerd.abi.segment import Segment
+from afterburnerd.config import Config
+from afterburnerd.supervisor.device import Device, Xsk, count_xsk
+from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
+from afterburnerd.supervisor.refusal import EXIT_UNAVAILABLE, Refusal
+
+log = logging.getLogger(__name__)
+
+
+class HeartWatch:
+    """Decides when a worker hangs. Pure: time and heartbeat come in, a verdict goes out.
+
+    A look that comes late by more than the grace is no witness: whatever stopped the watcher may have stopped the worker
+    too, so the worker gets a whole further interval.
+    """
+
+    def __init__(self, hang_ns: int, interval_ns: int) -> None:
+        self.hang_ns = hang_ns
+        self.interval_ns = interval_ns
+        self._last_look = 0
+        self._excused_until = 0
+
+    def start(self, now: int) -> None:
+        self._last_look = now
+        self._excused_until = 0
+
+    def hangs(self, heartbeat: int, now: int) -> bool:
+        late = now - self._last_look > 2 * self.interval_ns
+        self._last_look = now
+        if late:
+            self._excused_until = now + self.hang_ns
+        return now - heartbeat > self.hang_ns and now >= self._excused_until
+
+
+class Backoff:
+    """Pause before the next start: none after a steady run, then doubling up to a limit."""
+
+    def __init__(self, minimum: float, maximum: float, steady: float) -> None:
+        self.minimum = minimum
+        self.maximum = maximum
+        self.steady = steady
+        self.failures = 0
+
+    def after(self, ran: float) -> float:
+        """Seconds to wait after a process that ran for `ran` seconds failed."""
+        self.failures = 1 if ran >= self.steady else self.failures + 1
+        return 0.0 if self.failures == 1 else min(self.maximum, self.minimum * 2 ** (self.failures - 2))
+
+
+class Keeper:
+    """One worker. `first` brings it up and lets refusals through; `keep` goes on from there for the daemon's life."""
+
+    def __init__(self, index: int, config: Config, device: Device, segment: Segment, records_fd: int) -> None:
+        self.index = index
+        self.config = config
+        self.device = device
+        self.segment = segment
+        self.records_fd = records_fd
+        self.queues: tuple[int, ...] = ()
+        self.rules = b""
+        self.sockets: list[socket.socket] = []  # socket backend: ours to pass over, workers hold copies
+        self.plane: Plane | None = None
+        self.serving = False
+        self.restarts = 0
+        self.last_failure = ""
+        self.failing_since = 0.0  # monotonic; 0: not failing
+        self.cpu = -1
+        self.modes: dict[int, QueueMode] = {}
+        self.huge_pages = False
+        self.notices: tuple[str, ...] = ()
+        self.changed = asyncio.Event()  # something for the status line
+        self._xsks: dict[int, Xsk] = {}
+        self._slots: set[int] = set()
+        self._uid_gid = (-1, -1)
+        self._wanted_restart: str | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._backoff = Backoff(0, 0, 0)
+        self._binding = asyncio.Lock()
+
+    # --- bringing up -------------------------------------------------------------------------------------------------
+
+    async def up(self) -> None:
+        """Starts the process and binds everything. Raises Refusal, OrderFailed, PlaneGone or TimeoutError."""
+        watch, worker = self.config.watch, self.config.workers[self.index]
+        plane = self.plane = Plane()
+        try:
+            ready = await plane.start(
+                orders.Setup(
+                    worker=self.index,
+                    parent=os.getpid(),
+                    cpu=self._choose_cpu(),
+                    nice=worker.nice,
+                    fifo=worker.fifo,
+                    sleeps=worker.idle == "sleep",
+                    uid=self._uid_gid[0],
+                    gid=self._uid_gid[1],
+                    records=True,
+                    lock_memory=_memlock_unlimited(),
+                    worker_off=self.segment.offset("worker", self.index),
+                    rule_off=self.segment.offset("rule", self.segment.rule_row(self.index, 0)),
+                    queue_off=self.segment.offset("queue", self.segment.queue_row(self.index, 0)),
+                    queue_stride=_stride(self.segment, "queue"),
+                ),
+                self.segment.fd,
+                self.records_fd,
+                watch.start_ms / 1000,
+            )
+            self.cpu = ready.cpu
+            self.notices = ready.notices + (() if _memlock_unlimited() else (_MEMLOCK_NOTICE,))
+            await plane.order(orders.SetRules(rules=self.rules))
+            await self.bind()
+        except BaseException:
+            await self._drop_plane()
+            raise
+        self.serving = True
+        self.changed.set()
+
+    def _choose_cpu(self) -> int:
+        wanted = self.config.workers[self.index].cpu
+        return choose_cpu(wanted, self.index)
+
+    def become(self, uid: int, gid: int) -> None:
+        """The user that the process turns into."""
+        self._uid_gid = (uid, gid)
+
+    async def bind(self) -> None:
+        """Opens every queue, or every socket, of this worker."""
+        async with self._binding:
+            if self.device.rung == "socket":
+                for slot, sock in enumerate(self.sockets):
+                    await self._plane().order(orders.OpenSocket(slot=slot), (sock.fileno(),))
+                    self._slots.add(slot)
+                    self.modes[slot] = QueueMode.SOCKET
+                return
+            for slot, queue in enumerate(self.queues):
+                await self._bind_queue(slot, queue)
+
+    async def _bind_queue(self, slot: int, queue: int) -> None:
+        xsk = self.device.open_xsk(queue)
+        try:
+            done = await self._plane().order(self.device.queue_order(slot, queue), (xsk.sock.fileno(),))
+            self.device.serve(xsk)
+        except BaseException:
+            xsk.close()
+            raise
+        self._xsks[slot] = xsk
+        self._slots.add(slot)
+        self.modes[slot] = QueueMode(done.mode)
+        self.huge_pages = done.huge_pages
+
+    async def unbind(self) -> None:
+        """Closes every queue; the process stays."""
+        async with self._binding:
+            for slot in sorted(self._slots):
+                self._count_and_close(slot)
+                with contextlib.suppress(OrderFailed):
+                    await self._plane().order(orders.CloseSlot(slot=slot))
+            self._slots.clear()
+            self.modes.clear()
+
+    async def set_rules(self, rules: bytes) -> None:
+        """Replaces the worker's table; a worker that is down gets it when it comes up."""
+        self.rules = rules
+        if self.serving:
+            await self._plane().order(orders.SetRules(rules=rules))
+
+    def _plane(self) -> Plane:
+        if self.plane is None:
+            raise PlaneGone("it is not running")
+        return self.plane
+
+    # --- keeping -----------------------------------------------------------------------------------------------------
+
+    async def keep(self) -> None:
+        """Watches and restarts until `stop`. The worker is up when this begins."""
+        watch = self.config.watch
+        self._backoff = Backoff(watch.backoff_min_ms / 1000, watch.backoff_max_ms / 1000, watch.steady_ms / 1000)
+        while not self._stopping:
+            began = time.monotonic()
+            counter, why = await self._until_it_fails()
+            if self._stopping:
+                return
+            noticed = time.monotonic()
+            ran = noticed - began
+            self.serving = False
+            self.changed.set()
+            if counter != "restart_config":
+                self.last_failure = why
+                log.error("worker %d: %s; restarting it", self.index, why, extra={"event": "worker-lost"})
+            self.segment.add("daemon", 0, counter)
+            self.restarts += 1
+            await self._drop_plane()
+            if counter != "restart_config":
+                await self._pause(self._backoff.after(ran))
+            await self._bring_back()
+            self.segment.set("daemon", 0, "recovery_ns", int((time.monotonic() - noticed) * 1e9))
+            if self.serving:
+                log.info(
+                    "worker %d: serving again after %.0f ms", self.index, (time.monotonic() - noticed) * 1000,
+                    extra={"event": "worker-back"},
+                )  # fmt: skip
+
+    async def _until_it_fails(self) -> tuple[str, str]:
+        """Which counter to raise, and why, in a sentence."""
+        plane = self._plane()
+        watch = HeartWatch(self.config.watch.hang_ms * 1_000_000, self.interval_ns)
+        watch.start(time.monotonic_ns())
+        while True:
+            self._wake.clear()
+            wake = asyncio.ensure_future(self._wake.wait())
+            either: set[asyncio.Future[Any]] = {plane.ended, wake}
+            await asyncio.wait(either, timeout=self.interval_ns / 1e9, return_when=asyncio.FIRST_COMPLETED)
+            wake.cancel()
+            if plane.ended.done():
+                return "restart_killed", plane.ended.result()
+            if self._stopping:
+                return "", ""
+            if self._wanted_restart is not None:
+                why, self._wanted_restart = self._wanted_restart, None
+                return "restart_config", why
+            watch.hang_ns = self.config.watch.hang_ms * 1_000_000
+            now = time.monotonic_ns()
+            beat = self.segment.get("worker", self.index, "heartbeat_ns")
+            # While it carries out an order its loop stands still by intention; the order has its own time limit.
+            if watch.hangs(beat, now) and not plane.waiting:
+                return "restart_hung", (
+                    f"process {plane.pid} hangs: its last heartbeat is {(now - beat) / 1e6:.0f} ms old "
+                    f"(watch.hang_ms = {self.config.watch.hang_ms})"
+                )
+
+    @property
+    def interval_ns(self) -> int:
+        return max(20, min(100, self.config.watch.hang_ms // 5)) * 1_000_000
+
+    async def _bring_back(self) -> None:
+        while not self._stopping:
+            began = time.monotonic()
+            try:
+                if self.device.facts.link is None:
+                    raise Refusal(f"interface {self.device.facts.interface} is gone", EXIT_UNAVAILABLE)
+                await self.up()
+                self.failing_since = 0.0
+                return
+            except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
+                self.failing_since = self.failing_since or began
+                self.last_failure = str(error)
+                pause = self._backoff.after(0.0)
+                log.error(
+                    "worker %d: cannot be brought back: %s; next try in %.1f s", self.index, error, pause,
+                    extra={"event": "worker-failing"},
+                )  # fmt: skip
+                self.changed.set()
+                await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        if seconds > 0 and not self._stopping:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), seconds)
+
+    def restart(self, why: str) -> None:
+        """Ends the process and starts it anew, with the configuration of now."""
+        self._wanted_restart = why
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """Something changed for the better: do not wait out a pause."""
+        self._wake.set()
+
+    async def stop(self, timeout: float) -> None:
+        """Ends the worker in order."""
+        self._stopping = True
+        self._wake.set()
+        self.serving = False
+        for slot in list(self._xsks):
+            self._count_and_close(slot)
+        if self.plane is not None:
+            await self.plane.stop(timeout)
+            self.plane = None
+
+    async def _drop_plane(self) -> None:
+        for slot in list(self._xsks):
+            self._count_and_close(slot)
+        self._slots.clear()
+        self.modes.clear()
+        if self.plane is not None:
+            await self.plane.close()
+            self.plane = None
+        self._mark_down()
+
+    def _mark_down(self) -> None:
+        """The process is dead, so its blocks have no writer: what would otherwise look alive is put right here."""
+        self.segment.set("worker", self.index, "state", WorkerState.DOWN)
+        self.segment.set("worker", self.index, "pid", 0)
+        for slot in range(self.segment.description.queues):
+            row = self.segment.queue_row(self.index, slot)
+            for name in ("mode", "frames", "frames_rx", "frames_worker", "frames_tx"):
+                self.segment.set("queue", row, name, 0)
+
+    # --- figures -----------------------------------------------------------------------------------------------------
+
+    def count(self) -> None:
+        for slot, xsk in self._xsks.items():
+            count_xsk(xsk, self.segment, self.segment.queue_row(self.index, slot))
+
+    def _count_and_close(self, slot: int) -> None:
+        xsk = self._xsks.pop(slot, None)
+        if xsk is not None:
+            count_xsk(xsk, self.segment, self.segment.queue_row(self.index, slot))
+            xsk.close()
+
+
+_MEMLOCK_NOTICE = (
+    "memory is not locked: RLIMIT_MEMLOCK is limited; a page fault can delay a packet: set LimitMEMLOCK=infinity"
+)
+
+
+def _memlock_unlimited() -> bool:
+    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+
+
+def _stride(segment: Segment, block: str) -> int:
+    return next(b.stride for b in segment.description.blocks if b.name == block)
+
+
+def isolated_cpus() -> list[int]:
+    """Processors that the scheduler leaves alone (isolcpus=)."""
+    try:
+        text = Path("/sys/devices/system/cpu/isolated").read_text().strip()
+    except OSError:
+        return []
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def choose_cpu(wanted: int | str, index: int) -> int:
+    """The processor of worker `index`: the configured one, else an isolated one, else the last ones that we may use."""
+    allowed = sorted(os.sched_getaffinity(0))
+    if isinstance(wanted, int):
+        if wanted not in allowed and wanted not in isolated_cpus():
+            raise Refusal(
+                f"worker[{index}].cpu = {wanted}: this process may use processors {allowed}; choose one of them", 78
+            )
+        return wanted
+    pool = [cpu for cpu in isolated_cpus() if cpu < (os.cpu_count() or 1)] or allowed[1:] or allowed
+    return pool[-1 - index % len(pool)]

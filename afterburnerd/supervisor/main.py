@@ -1,0 +1,111 @@
+"""afterburnerd: reads the command line and the configuration, and runs the daemon until a signal says otherwise.
+
+Signals only set an event: SIGTERM and SIGINT end it, SIGHUP reloads. Exit codes are those of the style of this house:
+0 ended in order, 64 usage, 69 something needed is not there or taken, 77 permission, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from afterburnerd import __version__
+from afterburnerd.config import DEFAULT_PATH, ConfigError, Loaded, check_config, load
+from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
+
+log = logging.getLogger("afterburnerd")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse ends with 2 on a wrong flag; the house says 64."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; try {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="afterburnerd",
+        description="The Afterburner daemon: captures and decodes UDP traffic by AF_XDP, and exposes what it sees.",
+        epilog="Normally started by `systemctl start afterburner`; `afterburnerctl status` shows what it does.",
+    )
+    parser.add_argument(
+        "--config",
+        "-c",
+        type=Path,
+        default=DEFAULT_PATH,
+        metavar="FILE",
+        help="configuration; conf.d/*.toml beside it is merged in (default: %(default)s)",
+    )
+    parser.add_argument("--check-config", action="store_true", help="check the configuration and end")
+    parser.add_argument(
+        "--clean-up", action="store_true", help="remove shared memory that a dead daemon of this configuration left"
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    if args.check_config:
+        return check_config(args.config, sys.stdout, sys.stderr)
+    try:
+        loaded = load(args.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIG
+    if args.clean_up:
+        from afterburnerd.supervisor.cleanup import clean_up
+
+        return clean_up(loaded.config)
+    from afterburnerd.observe.log import set_up
+
+    set_up(loaded.config.daemon.log_level)
+    try:
+        asyncio.run(serve(loaded, args.config))
+    except Refusal as refusal:
+        log.error("%s", refusal, extra={"event": "refused"})
+        return refusal.code
+    return 0
+
+
+async def serve(loaded: Loaded, path: Path) -> None:
+    """The daemon's life."""
+    from afterburnerd.abi.shm import ShmError
+    from afterburnerd.net.default import default_interface
+    from afterburnerd.net.watch import watch
+    from afterburnerd.observe.notify import Notifier
+    from afterburnerd.supervisor.daemon import Daemon
+
+    name = loaded.config.interface.name or default_interface()
+    if not name:
+        raise Refusal(
+            "interface.name is empty and there is not exactly one default route to take it from: set it", EXIT_CONFIG
+        )
+    loop = asyncio.get_running_loop()
+    async with watch(name) as watcher:
+        daemon = Daemon(loaded, path, watcher, Notifier())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.stop_wanted.set)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload_wanted.set)
+        try:
+            await daemon.start()
+        except ShmError as error:
+            raise Refusal(str(error), error.exit_code) from None
+        except OSError as error:
+            raise Refusal(f"cannot start: {error}", EXIT_UNAVAILABLE) from None
+        try:
+            await daemon.run()
+        finally:
+            await daemon.stop()
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.exit(main())
