@@ -1,8 +1,12 @@
 """Orders of the supervisor to a data plane, and its reports: MessagePack structs over a SOCK_SEQPACKET pair.
 
     supervisor                                   data plane
-      Setup + fds (statistics, doorbell, ring) -->  pins itself, drops privileges, seals itself
+      Setup + fds (statistics, doorbell, ring) -->  pins itself
                                               <--  Ready
+      SetRules, OpenQueue + fd ...            -->  registers memory and rings while it may still lock memory
+                                              <--  Done or Failed, one for each order
+      Seal                                    -->  drops every privilege, seals itself (seccomp)
+                                              <--  Done
       OpenQueue + fd, SetRules, ...  then rings -->  leaves the loop, does them in order, goes back
                                               <--  Done or Failed, one for each order
 
@@ -37,10 +41,7 @@ class Setup(Order, frozen=True):
     nice: int
     fifo: int  # SCHED_FIFO priority, 0: no
     sleeps: bool
-    uid: int  # -1: stay
-    gid: int
     records: bool
-    lock_memory: bool
     worker_off: int  # byte offsets into the statistics segment
     rule_off: int
     queue_off: int
@@ -84,11 +85,18 @@ class SetRules(Order, frozen=True):
     rules: bytes
 
 
+class Seal(Order, frozen=True):
+    """Lock memory, become another user, give up every capability, and forbid every system call but a few. For good."""
+
+    uid: int  # -1: stay
+    gid: int
+
+
 class Stop(Order, frozen=True):
     """Give everything back and end."""
 
 
-AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | Stop
+AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | Seal | Stop
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -98,7 +106,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Ready(Report, frozen=True):
-    """Set up and sealed. `notices` are sentences about what could not be had (memory not locked, nice refused)."""
+    """Set up. `notices` are sentences about what could not be had (a nice value, memory not locked)."""
 
     pid: int
     cpu: int
@@ -110,6 +118,7 @@ class Done(Report, frozen=True):
 
     mode: int = 0
     huge_pages: bool = False
+    notices: tuple[str, ...] = ()
 
 
 class Failed(Report, frozen=True):

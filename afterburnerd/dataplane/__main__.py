@@ -2,8 +2,9 @@
 
 FD is one end of a SOCK_SEQPACKET pair; orders come in over it (see abi/orders.py). The life of the process:
 
-    tie its life to the parent's -> Setup -> map shared memory, pin, nice, lock memory
-        -> drop capabilities -> seal (seccomp) -> Ready -> { carry out orders -> C loop until the doorbell rings } -> end
+    tie its life to the parent's -> Setup: map shared memory, pin, nice
+        -> open the first queues -> Seal: lock memory, drop capabilities, seccomp
+        -> { carry out orders -> C loop until the doorbell rings } -> end
 
 It ends when it is told to, when its parent hangs up or dies, and at once by SIGKILL. SIGTERM and SIGINT mean the daemon as a
 whole and are the supervisor's business, so they are ignored here.
@@ -15,6 +16,8 @@ import contextlib
 import gc
 import mmap
 import os
+import resource
+import select
 import signal
 import socket
 import sys
@@ -33,6 +36,7 @@ class DataPlane:
     def __init__(self, sock: socket.socket, setup: orders.Setup, fds: list[int]) -> None:
         self.sock = sock
         self.stopped = False
+        self.sealed = False
         self.notices: list[str] = []
         stats_fd, bell_fd, *records_fd = fds
         self.stats = mmap.mmap(stats_fd, 0)
@@ -56,21 +60,28 @@ class DataPlane:
         self.cpu = min(os.sched_getaffinity(0))
         self.pid = os.getpid()
         self.worker.identify(self.pid, Identity.own().start_ticks, self.cpu)
-        if setup.lock_memory:
-            try:
-                lib.lock_memory()
-            except OSError as error:
-                self.notices.append(
-                    f"memory is not locked (mlockall: {error.strerror}): a page fault can delay a packet; "
-                    "set LimitMEMLOCK=infinity in the unit"
-                )
         sock.setblocking(False)
+
+    def seal(self, order: orders.Seal) -> tuple[str, ...]:
+        """From here on: no privilege, no file, no new socket. Returns notices."""
+        notices = []
+        # What a limit allows later (a queue bound anew) must still be had, so the future is locked only without one.
+        unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+        try:
+            lib.lock_memory(unlimited)
+        except OSError as error:
+            notices.append(
+                f"memory is not locked (mlockall: {error.strerror}): a page fault can delay a packet; "
+                "set LimitMEMLOCK=infinity in the unit"
+            )
         # Whatever Python keeps is kept for good: no collection ever looks at it again.
         gc.collect()
         gc.freeze()
         gc.disable()
-        lib.sandbox_drop(setup.uid, setup.gid)
+        lib.sandbox_drop(order.uid, order.gid)
         lib.sandbox_seal()
+        self.sealed = True
+        return tuple(notices)
 
     def schedule(self, setup: orders.Setup) -> None:
         if setup.cpu >= 0:
@@ -93,8 +104,10 @@ class DataPlane:
         """Carries out orders whenever the doorbell rings, until Stop or until the supervisor hangs up."""
         while not self.stopped:
             self.drain()
-            if not self.stopped:
+            if self.sealed and not self.stopped:
                 self.worker.run()
+            elif not self.stopped:
+                select.select([self.sock], [], [])
 
     def drain(self) -> None:
         """All orders that are there. They are few: the loop stands still meanwhile."""
@@ -142,6 +155,8 @@ class DataPlane:
                 self.worker.close_slot(order.slot)
             case orders.SetRules():
                 self.worker.set_rules(order.rules)
+            case orders.Seal():
+                return orders.Done(id=order.id, notices=self.seal(order))
             case orders.Stop():
                 self.worker.set_state(WorkerState.STOPPED)
                 self.worker.close()

@@ -370,11 +370,14 @@ static PyObject *sandbox_seal(PyObject *self, PyObject *unused)
     return none_or_error(ab_sandbox_seal(&err), &err);
 }
 
-static PyObject *lock_memory(PyObject *self, PyObject *unused)
+static PyObject *lock_memory(PyObject *self, PyObject *arg)
 {
+    int future = PyObject_IsTrue(arg);
+
     (void)self;
-    (void)unused;
-    if (mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+    if (future < 0)
+        return NULL;
+    if (mlockall(MCL_CURRENT | (future ? MCL_FUTURE : 0)) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;
 }
@@ -383,7 +386,7 @@ static PyMethodDef methods[] = {
     {"parent_death", parent_death, METH_O, "parent_death(pid): die when the parent dies"},
     {"sandbox_drop", sandbox_drop, METH_VARARGS, "sandbox_drop(uid, gid): -1 keeps; gives up every capability"},
     {"sandbox_seal", sandbox_seal, METH_NOARGS, "sandbox_seal(): from here on only listed system calls"},
-    {"lock_memory", lock_memory, METH_NOARGS, "lock_memory(): mlockall of what is and what comes"},
+    {"lock_memory", lock_memory, METH_O, "lock_memory(future): mlockall of what is mapped, and of what will be"},
     {"hist_index", hist_index, METH_O, "hist_index(value) -> bucket that a value falls into"},
     {"hist_edge", hist_edge, METH_O, "hist_edge(bucket) -> smallest value of a bucket"},
     {NULL, NULL, 0, NULL},

@@ -20,15 +20,26 @@
 #define SO_BUSY_POLL_BUDGET 70
 #endif
 
-/* A queue whose former socket was closed a moment ago answers EBUSY until the kernel's deferred work has run. */
-#define BIND_TRIES 200
-#define BIND_PAUSE_NS 5000000
+/* A queue whose former socket was closed a moment ago answers EBUSY, and its packet memory counts against the limit on
+ * locked memory (ENOBUFS), until the kernel's deferred work has run. */
+#define TRIES 200
+#define PAUSE_NS 5000000
+
+static void pause_a_moment(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+}
 
 static int option(struct ab_xsk *x, int name, const char *label, const void *value, socklen_t bytes,
                   struct ab_error *err)
 {
-    if (setsockopt(x->fd, SOL_XDP, name, value, bytes) == 0)
-        return 0;
+    for (int try = 0; setsockopt(x->fd, SOL_XDP, name, value, bytes) != 0; try++) {
+        if (name != XDP_UMEM_REG || errno != ENOBUFS || try == TRIES)
+            goto failed;
+        pause_a_moment();
+    }
+    return 0;
+failed:
     if (name == XDP_UMEM_REG && (errno == ENOBUFS || errno == EPERM || errno == ENOMEM))
         return ab_fail(err, -errno,
                        "AF_XDP queue %u: setsockopt(%s) of %llu bytes failed: %s; the limit on locked memory is too "
@@ -100,9 +111,9 @@ static int bind_as(struct ab_xsk *x, uint16_t flags)
     };
 
     for (int try = 0; bind(x->fd, (struct sockaddr *)&address, sizeof(address)) != 0; try++) {
-        if (errno != EBUSY || try == BIND_TRIES)
+        if (errno != EBUSY || try == TRIES)
             return -errno;
-        nanosleep(&(struct timespec){.tv_nsec = BIND_PAUSE_NS}, NULL);
+        pause_a_moment();
     }
     return 0;
 }

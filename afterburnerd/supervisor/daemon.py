@@ -247,7 +247,7 @@ class Daemon:
             case LinkGone():
                 log.warning("interface %s is gone; waiting for it", self.facts.interface, extra={"event": "link-gone"})
                 for keeper in self.keepers:
-                    if keeper.serving:
+                    if keeper.running:
                         await keeper.unbind()
                 if self.device.program is not None:
                     self.device.program.detach()
@@ -276,14 +276,14 @@ class Daemon:
         if self.device.rung == "socket":
             return
         for keeper in self.keepers:
-            if keeper.serving:
+            if keeper.running:
                 await keeper.unbind()
         self._share_out()
         for keeper in self.keepers:
-            if keeper.serving:
+            if keeper.running:
+                await keeper.set_rules(keeper.rules)
                 await keeper.bind()
                 self.segment.add("daemon", 0, "rebinds", len(keeper.queues))
-                await keeper.set_rules(keeper.rules)
             else:
                 keeper.nudge()
 

@@ -237,7 +237,9 @@ class Device:
         if self.program is not None:
             self.program.set_ports(
                 {
-                    LocalPort(e.address, e.port, tuple(vid for vid in e.vlans if vid)): Use(PortKind.CAPTURE, rule=e.rule)
+                    LocalPort(e.address, e.port, tuple(vid for vid in e.vlans if vid)): Use(
+                        PortKind.CAPTURE, rule=e.rule
+                    )
                     for e in entries
                 }
             )

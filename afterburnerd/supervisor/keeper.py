@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import socket
 import time
 from pathlib import Path
@@ -87,7 +86,8 @@ class Keeper:
         self.rules = b""
         self.sockets: list[socket.socket] = []  # socket backend: ours to pass over, workers hold copies
         self.plane: Plane | None = None
-        self.serving = False
+        self.running = False  # the process is set up
+        self.bound = False  # and has every queue
         self.restarts = 0
         self.last_failure = ""
         self.failing_since = 0.0  # monotonic; 0: not failing
@@ -120,10 +120,7 @@ class Keeper:
                     nice=worker.nice,
                     fifo=worker.fifo,
                     sleeps=worker.idle == "sleep",
-                    uid=self._uid_gid[0],
-                    gid=self._uid_gid[1],
                     records=True,
-                    lock_memory=_memlock_unlimited(),
                     worker_off=self.segment.offset("worker", self.index),
                     rule_off=self.segment.offset("rule", self.segment.rule_row(self.index, 0)),
                     queue_off=self.segment.offset("queue", self.segment.queue_row(self.index, 0)),
@@ -134,14 +131,19 @@ class Keeper:
                 watch.start_ms / 1000,
             )
             self.cpu = ready.cpu
-            self.notices = ready.notices + (() if _memlock_unlimited() else (_MEMLOCK_NOTICE,))
             await plane.order(orders.SetRules(rules=self.rules))
             await self.bind()
+            sealed = await plane.order(orders.Seal(uid=self._uid_gid[0], gid=self._uid_gid[1]))
+            self.notices = ready.notices + sealed.notices
         except BaseException:
             await self._drop_plane()
             raise
-        self.serving = True
+        self.running = True
         self.changed.set()
+
+    @property
+    def serving(self) -> bool:
+        return self.running and self.bound
 
     def _choose_cpu(self) -> int:
         wanted = self.config.workers[self.index].cpu
@@ -159,9 +161,10 @@ class Keeper:
                     await self._plane().order(orders.OpenSocket(slot=slot), (sock.fileno(),))
                     self._slots.add(slot)
                     self.modes[slot] = QueueMode.SOCKET
-                return
-            for slot, queue in enumerate(self.queues):
-                await self._bind_queue(slot, queue)
+            else:
+                for slot, queue in enumerate(self.queues):
+                    await self._bind_queue(slot, queue)
+            self.bound = True
 
     async def _bind_queue(self, slot: int, queue: int) -> None:
         xsk = self.device.open_xsk(queue)
@@ -179,6 +182,7 @@ class Keeper:
     async def unbind(self) -> None:
         """Closes every queue; the process stays."""
         async with self._binding:
+            self.bound = False
             for slot in sorted(self._slots):
                 self._count_and_close(slot)
                 with contextlib.suppress(OrderFailed):
@@ -189,7 +193,7 @@ class Keeper:
     async def set_rules(self, rules: bytes) -> None:
         """Replaces the worker's table; a worker that is down gets it when it comes up."""
         self.rules = rules
-        if self.serving:
+        if self.running:
             await self._plane().order(orders.SetRules(rules=rules))
 
     def _plane(self) -> Plane:
@@ -210,7 +214,7 @@ class Keeper:
                 return
             noticed = time.monotonic()
             ran = noticed - began
-            self.serving = False
+            self.running = False
             self.changed.set()
             if counter != "restart_config":
                 self.last_failure = why
@@ -299,7 +303,7 @@ class Keeper:
         """Ends the worker in order."""
         self._stopping = True
         self._wake.set()
-        self.serving = False
+        self.running = False
         for slot in list(self._xsks):
             self._count_and_close(slot)
         if self.plane is not None:
@@ -311,6 +315,7 @@ class Keeper:
             self._count_and_close(slot)
         self._slots.clear()
         self.modes.clear()
+        self.bound = False
         if self.plane is not None:
             await self.plane.close()
             self.plane = None
@@ -336,15 +341,6 @@ class Keeper:
         if xsk is not None:
             count_xsk(xsk, self.segment, self.segment.queue_row(self.index, slot))
             xsk.close()
-
-
-_MEMLOCK_NOTICE = (
-    "memory is not locked: RLIMIT_MEMLOCK is limited; a page fault can delay a packet: set LimitMEMLOCK=infinity"
-)
-
-
-def _memlock_unlimited() -> bool:
-    return resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
 
 
 def _stride(segment: Segment, block: str) -> int:
