@@ -22,8 +22,9 @@ import pwd
 import resource
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -92,6 +93,7 @@ class Daemon:
         self._state = DaemonState.STARTING
         self._ticked = time.monotonic()
         self._stopping = False
+        self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self._status_line = ""
 
     @property
@@ -138,10 +140,10 @@ class Daemon:
         self._loaded_now()
         self._follow_state()
         self._tasks = [
-            asyncio.create_task(self._follow_network(), name="network"),
-            asyncio.create_task(self._tick(), name="tick"),
-            asyncio.create_task(self._follow_reloads(), name="reload"),
-            asyncio.create_task(self._follow_keepers(), name="state"),
+            self._spawn(self._follow_network(), "network"),
+            self._spawn(self._tick(), "tick"),
+            self._spawn(self._follow_reloads(), "reload"),
+            self._spawn(self._follow_keepers(), "state"),
         ]
         self.notifier.ready(self.status_text())
         log.info("%s", self.status_text(), extra={"event": "serving"})
@@ -166,7 +168,7 @@ class Daemon:
                 if not self.device.step_down(str(error)):
                     raise Refusal(f"the data plane cannot start: {error}", EXIT_UNAVAILABLE) from None
                 log.warning("falling back to %s: %s", self.device.rung, error, extra={"event": "fallback"})
-        self._keeping = [asyncio.create_task(k.keep(), name=f"worker {k.index}") for k in self.keepers]
+        self._keeping = [self._spawn(k.keep(), f"worker {k.index}") for k in self.keepers]
 
     def _make_keepers(self) -> None:
         uid_gid = _user(self.config.daemon.user)
@@ -220,12 +222,23 @@ class Daemon:
         """Until somebody wants it to stop, or a part of it fails in a way that nobody foresaw."""
         stop = asyncio.create_task(self.stop_wanted.wait())
         try:
-            done, _ = await asyncio.wait({stop, *self._tasks, *self._keeping}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stop}:
-                if not task.cancelled() and (error := task.exception()) is not None:
-                    raise error
+            either: set[asyncio.Future[Any]] = {stop, self._broken}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self._broken.done():
+                raise self._broken.result()
         finally:
             stop.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task whose failure ends the daemon: systemd starts it again, and the journal has the traceback."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
+                self._broken.set_result(error)
+
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(ended)
+        return task
 
     async def _follow_network(self) -> None:
         async for event in self.watcher.events(self.device.facts):
@@ -612,7 +625,7 @@ class Daemon:
         for keeper in self.keepers:
             keeper.restarts, keeper.last_failure = restarts.get(keeper.index, (0, ""))
             await keeper.up()
-        self._keeping = [asyncio.create_task(k.keep(), name=f"worker {k.index}") for k in self.keepers]
+        self._keeping = [self._spawn(k.keep(), f"worker {k.index}") for k in self.keepers]
 
     def _loaded_now(self) -> None:
         self._set("config_generation", self.generation)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
 
 from afterburnerd import __version__
+from afterburnerd.abi.shm import ShmError
 from afterburnerd.config import DEFAULT_PATH, ConfigError, Loaded, check_config, load
+from afterburnerd.net.default import default_interface
+from afterburnerd.net.watch import watch
+from afterburnerd.observe.log import set_up
+from afterburnerd.observe.notify import Notifier
+from afterburnerd.supervisor.daemon import Daemon
 from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
 
 log = logging.getLogger("afterburnerd")
@@ -64,8 +69,6 @@ def main(argv: list[str] | None = None) -> int:
         from afterburnerd.supervisor.cleanup import clean_up
 
         return clean_up(loaded.config)
-    from afterburnerd.observe.log import set_up
-
     set_up(loaded.config.daemon.log_level)
     try:
         asyncio.run(serve(loaded, args.config))
@@ -77,35 +80,40 @@ def main(argv: list[str] | None = None) -> int:
 
 async def serve(loaded: Loaded, path: Path) -> None:
     """The daemon's life."""
-    from afterburnerd.abi.shm import ShmError
-    from afterburnerd.net.default import default_interface
-    from afterburnerd.net.watch import watch
-    from afterburnerd.observe.notify import Notifier
-    from afterburnerd.supervisor.daemon import Daemon
-
     name = loaded.config.interface.name or default_interface()
     if not name:
         raise Refusal(
             "interface.name is empty and there is not exactly one default route to take it from: set it", EXIT_CONFIG
         )
     loop = asyncio.get_running_loop()
+    refusal: Refusal | None = None
     async with watch(name) as watcher:
         daemon = Daemon(loaded, path, watcher, Notifier())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop_wanted.set)
         loop.add_signal_handler(signal.SIGHUP, daemon.reload_wanted.set)
-        try:
-            await daemon.start()
-        except ShmError as error:
-            raise Refusal(str(error), error.exit_code) from None
-        except OSError as error:
-            raise Refusal(f"cannot start: {error}", EXIT_UNAVAILABLE) from None
-        try:
-            await daemon.run()
-        finally:
-            await daemon.stop()
+        # Out of the watcher's task group in the ordinary way: it would wrap what passes through it.
+        refusal = await live(daemon)
+    if refusal is not None:
+        raise refusal
+
+
+async def live(daemon: Daemon) -> Refusal | None:
+    """Start, run, stop. Returns why it would not start."""
+    try:
+        await daemon.start()
+    except Refusal as refusal:
+        return refusal
+    except ShmError as error:
+        return Refusal(str(error), error.exit_code)
+    except OSError as error:
+        return Refusal(f"cannot start: {error}", EXIT_UNAVAILABLE)
+    try:
+        await daemon.run()
+    finally:
+        await daemon.stop()
+    return None
 
 
 if __name__ == "__main__":
-    os.umask(0o022)
     sys.exit(main())

@@ -64,7 +64,7 @@ class Plane:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         with theirs:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec of milliseconds, a few times a life
                 # Isolated: no PYTHON* variable and no current directory decide what a privileged process imports.
                 [sys.executable, "-I", "-m", "afterburnerd.dataplane", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -1,0 +1,417 @@
+"""What the daemon does when something is taken from it: processes, the interface, privileges, memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from afterburnerd.abi.stats import StatsReader
+from tests import netns
+from tests.system.daemonrig import PORT, RAW, Daemon, alive
+
+pytestmark = pytest.mark.privileged
+
+
+@pytest.fixture
+def rig() -> Iterator[netns.Pair]:
+    with netns.pair() as pair:
+        yield pair
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_data_plane_is_noticed_and_replaced_while_the_program_stays(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.receives()
+        program, pid = daemon.attached(), daemon.plane_pid()
+        os.kill(pid, signal.SIGKILL)
+        daemon.wait(lambda: daemon.plane_pid() not in (0, pid) and daemon.state() == "serving", "another data plane")
+        assert daemon.attached() == program
+        daemon.receives()
+        assert daemon.value("daemon", "restart_killed") == 1
+        # From noticing to serving, as the daemon measured it: the promise is one second.
+        assert daemon.value("daemon", "recovery_ns") < 1_000_000_000
+        assert "killed by SIGKILL" in daemon.status().workers[0].last_failure
+        daemon.assert_frames_add_up()
+
+
+def test_counters_go_on_across_a_restart_of_the_data_plane(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.receives(7)
+        os.kill(daemon.plane_pid(), signal.SIGKILL)
+        daemon.wait(lambda: daemon.value("daemon", "restart_killed") == 1 and daemon.state() == "serving", "recovery")
+        daemon.receives(3)
+        assert daemon.rule("tpu", "packets") == 10
+
+
+def test_a_hung_data_plane_is_killed_after_the_configured_time(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, rest="[watch]\nhang_ms = 300") as daemon:
+        pid = daemon.plane_pid()
+        os.kill(pid, signal.SIGSTOP)
+        daemon.wait(lambda: daemon.value("daemon", "restart_hung") == 1 and daemon.state() == "serving", "recovery")
+        assert not alive(pid)
+        assert "hangs: its last heartbeat is" in daemon.status().workers[0].last_failure
+        daemon.receives()
+
+
+def test_packets_are_dropped_and_counted_while_the_worker_is_down(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, rest="[watch]\nbackoff_min_ms = 3000\nbackoff_max_ms = 3000") as daemon:
+        for _ in range(2):  # the second failure in a row makes it pause
+            os.kill(daemon.plane_pid(), signal.SIGKILL)
+            daemon.wait(lambda: daemon.state() == "recovering" or daemon.value("daemon", "restart_killed") == 1, "it")
+            daemon.wait(lambda: daemon.value("daemon", "restart_killed") == 2 or daemon.state() == "serving", "it")
+        daemon.wait(lambda: not daemon.queues(), "the queue to be closed")
+        daemon.send(*[b"x"] * 20)
+        daemon.wait(lambda: daemon.xdp("worker_down") == 20, "20 counted drops")
+        assert daemon.attached()
+        daemon.wait(lambda: daemon.state() == "serving", "recovery")
+        daemon.receives()
+
+
+def test_repeated_failure_backs_off_and_says_why(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, rest="[watch]\nbackoff_min_ms = 400\nbackoff_max_ms = 400") as daemon:
+        for round_ in range(3):
+            os.kill(daemon.plane_pid(), signal.SIGKILL)
+            count = round_ + 1
+            daemon.wait(
+                lambda count=count: daemon.value("daemon", "restart_killed") == count and daemon.state() == "serving",
+                f"restart {count}",
+            )
+        assert daemon.value("daemon", "recovery_ns") >= 400_000_000  # the third waited; the first did not
+        assert daemon.log().count("killed by SIGKILL; restarting it") == 3
+
+
+def test_sigkill_of_the_supervisor_ends_the_service_and_leaves_a_working_network(
+    rig: netns.Pair, tmp_path: Path
+) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.receives()
+        plane = daemon.plane_pid()
+        daemon.kill()
+        for _ in range(500):
+            if not alive(plane) and not daemon.attached():
+                break
+            time.sleep(0.01)
+        assert not alive(plane), "the data plane outlived its parent"
+        assert not daemon.attached(), "the program is still attached"
+        # The port is the host's again.
+        with rig.near.entered():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sock:
+            sock.bind((rig.near.ipv4, PORT))
+            sock.settimeout(5)
+            daemon.send(b"to the host")
+            assert sock.recv(100) == b"to the host"
+        with StatsReader.open(daemon.name) as reader:
+            snapshot = reader.read()
+        assert snapshot.stale
+        assert sum(r.value("packets") for r in snapshot.rows("rule")) == 5  # readable with both processes dead
+        daemon.start()  # and recognised as stale
+        daemon.receives()
+
+
+def test_stop_leaves_nothing_behind(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        plane = daemon.plane_pid()
+        assert daemon.stop() == 0
+        assert not alive(plane)
+        assert not daemon.attached()
+        assert not list(Path("/dev/shm").glob(f"{daemon.name}.*"))
+        assert not (daemon.directory / "run" / "control.sock").exists()
+
+
+# --- somebody else ---------------------------------------------------------------------------------------------------
+
+
+def test_a_second_daemon_on_the_interface_refuses_and_does_not_disturb_the_first(
+    rig: netns.Pair, tmp_path: Path
+) -> None:
+    with Daemon(rig, tmp_path) as first, Daemon(rig, tmp_path, start=False) as second:
+        program = first.attached()
+        code, said = second.refused()
+        assert code == 69
+        assert rig.near.ifname in said
+        assert "Traceback" not in said
+        assert first.attached() == program
+        first.receives()
+        assert not list(Path("/dev/shm").glob(f"{second.name}.*"))
+
+
+def test_a_second_daemon_of_the_same_name_refuses(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as first, Daemon(rig, tmp_path, start=False) as second:
+        second.config.write_text(second.config.read_text().replace(f'name = "{second.name}"', f'name = "{first.name}"'))
+        code, said = second.refused()
+        assert code == 69
+        assert "is running already" in said
+        first.receives()
+
+
+# --- the interface ---------------------------------------------------------------------------------------------------
+
+
+def test_down_and_up(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        rig.near.link("down")
+        daemon.wait(lambda: daemon.state() == "degraded", "the state to say so")
+        assert "is down" in daemon.status().detail
+        rig.near.link("up")
+        daemon.wait(lambda: daemon.state() == "serving", "the interface to be served again")
+        daemon.wait(lambda: daemon.value("daemon", "rebinds") >= 1, "its queue to be bound anew")
+        _neighbours(rig)
+        daemon.receives()
+        daemon.assert_frames_add_up()
+
+
+def test_mtu_change(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        rig.near.link("mtu", "1400")
+        daemon.wait(lambda: daemon.value("daemon", "interface_mtu") == 1400, "the MTU to be followed")
+        daemon.wait(lambda: daemon.value("daemon", "rebinds") >= 1 and daemon.state() == "serving", "a rebind")
+        daemon.receives()
+        daemon.assert_frames_add_up()
+
+
+def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> None:
+    with netns.pair(queues=4) as rig:
+        rig.near.ethtool("-L", "rx", "1", "tx", "4")
+        with Daemon(rig, tmp_path) as daemon:
+            assert len(daemon.queues()) == 1
+            rig.near.ethtool("-L", "rx", "4", "tx", "4")
+            daemon.wait(lambda: len(daemon.queues()) == 4, "four queues")
+            daemon.wait(lambda: daemon.state() == "serving", "serving")
+            daemon.receives()
+            daemon.assert_frames_add_up()
+            assert daemon.status().workers[0].queues == (0, 1, 2, 3)
+
+
+def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.receives()
+        netns.run("ip", "-n", rig.near.name, "link", "del", rig.near.ifname)
+        daemon.wait(lambda: daemon.state() == "recovering", "the state to say so")
+        netns.run(
+            "ip", "-n", rig.near.name, "link", "add", rig.near.ifname, "type", "veth",
+            "peer", "name", rig.far.ifname, "netns", rig.far.name,
+        )  # fmt: skip
+        for end in (rig.near, rig.far):
+            netns.run("ip", "-n", end.name, "addr", "add", f"{end.ipv4}/24", "dev", end.ifname)
+            end.link("up")
+        daemon.wait(lambda: daemon.state() == "serving" and daemon.attached() > 0, "it to be served")
+        daemon.receives()
+        daemon.assert_frames_add_up()
+
+
+def test_addresses_that_come_later_are_captured(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        netns.run("ip", "-n", rig.near.name, "addr", "add", "10.77.0.77/24", "dev", rig.near.ifname)
+        netns.run("ip", "-n", rig.near.name, "addr", "add", "fd77::77/64", "dev", rig.near.ifname, "nodad")
+        daemon.wait(lambda: "fd77::77" in daemon.status().interface.addresses, "the address to be known")
+        time.sleep(0.2)
+        for address in ("10.77.0.77", "fd77::77", rig.near.ipv6):
+            before = daemon.rule("tpu", "packets")
+            daemon.send(b"x", address=address)
+            daemon.wait(lambda before=before: daemon.rule("tpu", "packets") == before + 1, f"a datagram to {address}")
+
+
+def test_jumbo_frames_arrive_whole(tmp_path: Path) -> None:
+    with netns.pair(mtu=9000) as rig, Daemon(rig, tmp_path, rest="[records]\nslot_bytes = 16384") as daemon:
+        payload = bytes(range(256)) * 34
+        before = daemon.rule("tpu", "bytes")
+        daemon.send(payload, b"small", payload)
+        daemon.wait(lambda: daemon.rule("tpu", "packets") == 3, "three datagrams")
+        assert daemon.rule("tpu", "bytes") - before == 2 * len(payload) + 5
+        assert daemon.status().interface.mode in ("copy", "zero-copy")
+        daemon.assert_frames_add_up()
+
+
+def test_jumbo_frames_are_refused_with_the_reason_where_they_are_off(tmp_path: Path) -> None:
+    with netns.pair(mtu=9000) as rig:
+        with Daemon(rig, tmp_path, interface='jumbo = "off"\nmode = "copy"', start=False) as daemon:
+            code, said = daemon.refused()
+        assert code == 69
+        assert "MTU of 9000" in said
+        assert "jumbo" in said
+
+
+def test_generic_mode_serves(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, interface='mode = "generic"') as daemon:
+        daemon.receives()
+        assert daemon.status().interface.mode == "generic"
+        assert daemon.status().interface.xdp == "generic"
+        daemon.assert_frames_add_up()
+
+
+def test_zero_copy_where_the_driver_cannot_is_refused_with_the_reason(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, interface='mode = "zero-copy"', start=False) as daemon:
+        code, said = daemon.refused()
+    assert code == 69
+    assert "zero-copy" in said
+    assert "veth" in said or "driver cannot" in said
+
+
+# --- privileges and memory -------------------------------------------------------------------------------------------
+
+
+def without(*capabilities: str) -> tuple[str, ...]:
+    drop = ",".join(f"-{c}" for c in capabilities)
+    return ("setpriv", f"--bounding-set={drop}", f"--inh-caps={drop}")
+
+
+@pytest.mark.parametrize(
+    ("capability", "named"), [("net_raw", "CAP_NET_RAW"), ("bpf", "CAP_BPF"), ("net_admin", "CAP_NET_ADMIN")]
+)
+def test_a_missing_capability_is_named_and_sockets_serve_instead(
+    rig: netns.Pair, tmp_path: Path, capability: str, named: str
+) -> None:
+    # CAP_SYS_ADMIN stands in for CAP_BPF in the kernel: without it the missing one is really missing.
+    prefix = without(capability, "sys_admin")
+    with Daemon(rig, tmp_path, interface='mode = "copy"', prefix=prefix, start=False) as strict:
+        code, said = strict.refused()
+        assert code == 77, said
+        assert named in said
+    with Daemon(rig, tmp_path, prefix=prefix) as daemon:
+        assert daemon.state() == "degraded"
+        assert daemon.status().interface.mode == "socket"
+        assert any(named in notice.text for notice in daemon.status().notices)
+        daemon.receives()
+
+
+def test_an_ordinary_user_is_served_by_sockets(rig: netns.Pair, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.owner() == "root" and str(parent).startswith("/tmp/pytest"):
+            parent.chmod(0o755)
+    prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
+    with Daemon(rig, tmp_path, interface='mode = "socket"', prefix=prefix, start=False) as daemon:
+        daemon.directory.chmod(0o777)
+        (daemon.directory / "log").touch()
+        daemon.start()
+        assert daemon.state() == "serving"
+        daemon.receives()
+
+
+def test_no_lockable_memory_is_refused_by_name_or_served_by_sockets(rig: netns.Pair, tmp_path: Path) -> None:
+    prefix = ("prlimit", "--memlock=0:0", *without("ipc_lock", "sys_resource"))
+    with Daemon(rig, tmp_path, interface='mode = "copy"', prefix=prefix, start=False) as daemon:
+        code, said = daemon.refused()
+        assert code == 69, said
+        assert "LimitMEMLOCK" in said
+    with Daemon(rig, tmp_path, prefix=prefix) as daemon:
+        assert daemon.status().interface.mode == "socket"
+        daemon.receives()
+
+
+def test_required_huge_pages_that_are_not_there_are_refused_with_the_command(rig: netns.Pair, tmp_path: Path) -> None:
+    memory = 'huge_pages = "require"\nframes = 1048576'  # 4 GiB: not reserved on any machine that runs this
+    with Daemon(rig, tmp_path, interface='mode = "copy"', memory=memory, start=False) as daemon:
+        code, said = daemon.refused()
+    assert code == 69
+    assert "vm.nr_hugepages" in said
+
+
+def test_a_captured_port_that_is_taken_is_refused_in_socket_mode(rig: netns.Pair, tmp_path: Path) -> None:
+    with rig.near.entered():
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with sock:
+        sock.bind(("0.0.0.0", PORT))
+        with Daemon(rig, tmp_path, interface='mode = "socket"', start=False) as daemon:
+            code, said = daemon.refused()
+    assert code == 69
+    assert f"UDP port {PORT}" in said
+    assert "in use" in said
+
+
+def test_an_interface_that_is_not_there_is_refused(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, start=False) as daemon:
+        daemon.config.write_text(daemon.config.read_text().replace(rig.near.ifname, "nosuch0"))
+        code, said = daemon.refused()
+    assert code == 69
+    assert "nosuch0" in said
+    assert "ip -br link" in said
+
+
+# --- reload ----------------------------------------------------------------------------------------------------------
+
+SECOND = RAW + '\n[[capture]]\nname = "more"\nport = 8002\ndecoder = "count"\n'
+
+
+def test_a_reload_applies_live_keys_without_touching_the_data_plane(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        pid = daemon.plane_pid()
+        daemon.write_config(captures=SECOND)
+        result = daemon.reload()
+        assert (result.ok, result.generation, result.data_plane_restarted) == (True, 2, False)
+        assert [c.path for c in result.changes] == ["capture[more]"]
+        daemon.send(b"x", port=8002)
+        daemon.wait(lambda: daemon.rule("more", "packets") == 1, "the new rule to count")
+        assert daemon.plane_pid() == pid
+
+
+def test_a_reload_of_data_plane_keys_restarts_it_under_the_same_program(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        pid, program = daemon.plane_pid(), daemon.attached()
+        daemon.write_config(memory="frames = 4096")
+        result = daemon.reload()
+        assert (result.ok, result.data_plane_restarted) == (True, True), result.errors
+        assert daemon.plane_pid() != pid
+        assert daemon.attached() == program
+        assert daemon.queues()[0].value("frames") == 4096
+        daemon.receives()
+        daemon.assert_frames_add_up()
+
+
+def test_a_reload_that_needs_a_restart_applies_nothing_and_says_which_keys(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.write_config(interface='mode = "generic"', captures=SECOND)
+        result = daemon.reload()
+        assert not result.ok
+        assert result.needs_restart == ("interface.mode",)
+        assert {c.path for c in result.changes} == {"interface.mode", "capture[more]"}
+        assert [c.name for c in daemon.status().captures] == ["tpu"]
+        assert daemon.value("daemon", "reload_refused") == 1
+        daemon.receives()
+
+
+def test_a_bad_file_keeps_the_former_configuration(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.write_config(captures=SECOND + "prot = 3\n")
+        result = daemon.reload()
+        assert not result.ok
+        assert any("prot" in line and "afterburner.toml" in line for line in result.errors)
+        assert daemon.status().generation == 1
+        daemon.receives()
+
+
+def test_a_reload_that_fails_midway_is_taken_back(rig: netns.Pair, tmp_path: Path) -> None:
+    """The file is good, yet what it asks for cannot be had: more packet memory than the machine has."""
+    with Daemon(rig, tmp_path, interface='mode = "copy"') as daemon:
+        daemon.write_config(memory='huge_pages = "require"\nframes = 1048576', captures=SECOND)
+        result = daemon.reload()
+        assert not result.ok
+        assert any("former configuration stays" in line for line in result.errors)
+        assert [c.name for c in daemon.status().captures] == ["tpu"]
+        daemon.wait(lambda: daemon.state() == "serving", "serving again")
+        assert daemon.queues()[0].value("frames") == 2048
+        daemon.receives()
+
+
+def test_sighup_reloads(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.write_config(captures=SECOND)
+        os.kill(daemon.pid, signal.SIGHUP)
+        daemon.wait(lambda: daemon.status().generation == 2, "the reload")
+        assert [c.name for c in daemon.status().captures] == ["tpu", "more"]
+
+
+def _neighbours(rig: netns.Pair) -> None:
+    """Taking a link down drops even permanent neighbours of it."""
+    for here, there in ((rig.near, rig.far), (rig.far, rig.near)):
+        netns.run("ip", "-n", here.name, "neigh", "replace", there.ipv4, "lladdr", there.mac.hex(":"),
+                  "dev", here.ifname, "nud", "permanent")  # fmt: skip
