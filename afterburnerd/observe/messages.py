@@ -87,6 +87,14 @@ STALE_REPLACED = _message(
     "An earlier daemon was killed. Its last figures are gone with this start.",
 )
 
+STOP_FAILED = _message(
+    "STOP_FAILED",
+    "205b7ed059d944419aa33e6b81ae5d46",
+    WARNING,
+    "while stopping: {reason}",
+    "Something could not be given back in order; the end of the process gives it back.",
+)
+
 # --- data plane ------------------------------------------------------------------------------------------------------
 
 WORKER_STARTED = _message(
@@ -183,7 +191,7 @@ MODE_FALLBACK = _message(
     "MODE_FALLBACK",
     "69c31759dcdf4e3b82a6530e40658299",
     WARNING,
-    "queue {queue} of {interface}: {wanted} is not to be had ({reason}), {mode} is in force",
+    "{interface}: a better mode is not to be had: {reason}; trying {mode}",
     "Slower than hoped for. Set interface.mode to what you expect to make this an error.",
 )
 INTERFACE_DOWN = _message(
@@ -213,6 +221,14 @@ HUGE_PAGES_MISSING = _message(
     WARNING,
     "no huge pages for worker {worker} ({reason}): normal pages are used",
     "Works, with more TLB misses. `sysctl vm.nr_hugepages=...`; `afterburnerctl doctor` computes the number.",
+)
+
+REBIND_FAILED = _message(
+    "REBIND_FAILED",
+    "fbce6dceaa8a438e911ceed92bf0b6fe",
+    ERROR,
+    "{interface} changed and its queues could not be bound again: {reason}; restarting the workers",
+    "A fresh data plane tries again, with back-off. If it stays so, `afterburnerctl doctor` looks at the interface.",
 )
 
 # --- privileges and surroundings -------------------------------------------------------------------------------------

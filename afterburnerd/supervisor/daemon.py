@@ -34,19 +34,21 @@ from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.layout import MAX_QUEUES, MAX_RULES, DaemonState, QueueMode
 from afterburnerd.abi.records import Ring, remove_rings
 from afterburnerd.abi.segment import Segment
-from afterburnerd.abi.stats import StatsReader
 from afterburnerd.config import Change, Config, ConfigError, Loaded, diff, load
 from afterburnerd.net.facts import (
     AddressesChanged,
     Event,
     Facts,
+    Link,
     LinkBack,
     LinkChanged,
     LinkGone,
     QueuesChanged,
 )
 from afterburnerd.net.watch import Watcher
-from afterburnerd.observe.exporter import Exporter
+from afterburnerd.observe import messages
+from afterburnerd.observe.exporter import Exporter, ExporterError
+from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.control import ControlServer
@@ -54,8 +56,6 @@ from afterburnerd.supervisor.device import Device, open_udp
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
-
-log = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds between two looks at counters, memory and the watchdog
 STOP_SECONDS = 2.0  # longest that a worker may take to give everything back
@@ -87,6 +87,7 @@ class Daemon:
         self._rings: list[Ring] = []
         self._sockets: list[socket.socket] = []
         self._exporter: Exporter | None = None
+        self._exporter_trouble = ""
         self._control = ControlServer(self.config.daemon.run_dir, self.answer)
         self._keeping: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -129,14 +130,14 @@ class Daemon:
         )
         self._set("start_time_ns", self.started_ns)
         self._set_state(DaemonState.STARTING)
+        say(messages.STARTING, version=__version__, interface=self.facts.interface, name=name)
         await self._control.start()
         self.device.open()
         for text in self.device.fallbacks:
-            log.warning("falling back: %s", text, extra={"event": "fallback"})
+            self._say_fallback(text)
         self._make_rings(self.config)
         await self._start_workers()
-        self._exporter = Exporter(name, lambda: StatsReader.open(name))
-        await self._exporter.start(self.config.exporter.listen)
+        await self._start_exporter(name)
         self._loaded_now()
         self._follow_state()
         self._tasks = [
@@ -146,7 +147,29 @@ class Daemon:
             self._spawn(self._follow_keepers(), "state"),
         ]
         self.notifier.ready(self.status_text())
-        log.info("%s", self.status_text(), extra={"event": "serving"})
+        self._say_state()
+
+    async def _start_exporter(self, name: str) -> None:
+        """Without its page the daemon serves all the same: packets matter more, and the state says degraded."""
+        self._exporter = Exporter(name)
+        try:
+            await self._exporter.start(self.config.exporter.listen)
+        except ExporterError as error:
+            self._exporter_trouble = str(error)
+            say(messages.EXPORTER_FAILED, reason=str(error))
+        else:
+            if self.config.exporter.listen:
+                say(messages.EXPORTER_LISTENS, listen=self.config.exporter.listen)
+
+    def _say_fallback(self, why: str) -> None:
+        say(messages.MODE_FALLBACK, interface=self.facts.interface, reason=why, mode=self.device.rung)
+
+    def _say_state(self) -> None:
+        if self._state is DaemonState.SERVING:
+            say(messages.SERVING, interface=self.facts.interface, summary=self.status_text())
+        elif self._state is DaemonState.DEGRADED:
+            degraded = [notice.text for notice in self.notices() if notice.degraded]
+            say(messages.DEGRADED, reason="; ".join(degraded))
 
     def _make_rings(self, config: Config) -> None:
         for index in range(len(config.workers)):
@@ -167,7 +190,7 @@ class Daemon:
                     await keeper.stop(STOP_SECONDS)
                 if not self.device.step_down(str(error)):
                     raise Refusal(f"the data plane cannot start: {error}", EXIT_UNAVAILABLE) from None
-                log.warning("falling back to %s: %s", self.device.rung, error, extra={"event": "fallback"})
+                self._say_fallback(str(error))
         self._keeping = [self._spawn(k.keep(), f"worker {k.index}") for k in self.keepers]
 
     def _make_keepers(self) -> None:
@@ -249,7 +272,7 @@ class Daemon:
                     await self._network_changed(event)
                 except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
                     # The keeper of the worker concerned, or the next event, goes on from here; the state says degraded.
-                    log.error("after a change of the interface: %s", error, extra={"event": "network-failed"})
+                    say(messages.REBIND_FAILED, interface=self.facts.interface, reason=str(error))
                     for keeper in self.keepers:
                         keeper.restart(f"the interface changed and it could not follow: {error}")
                 self._follow_state()
@@ -258,26 +281,33 @@ class Daemon:
         self.device.facts = self.watcher.facts
         match event:
             case LinkGone():
-                log.warning("interface %s is gone; waiting for it", self.facts.interface, extra={"event": "link-gone"})
+                say(
+                    messages.INTERFACE_DOWN,
+                    interface=self.facts.interface,
+                    reason="there is no such interface any more",
+                )
                 for keeper in self.keepers:
                     if keeper.running:
                         await keeper.unbind()
                 if self.device.program is not None:
                     self.device.program.detach()
             case LinkBack():
-                log.info("interface %s is there again", self.facts.interface, extra={"event": "link-back"})
+                say(messages.INTERFACE_UP, interface=self.facts.interface)
                 self.device.refresh()
                 await self._rebind()
             case QueuesChanged(old=old, new=new):
-                log.info("queues or rings of %s changed: %s -> %s", new.name, old.queues, new.queues,
-                         extra={"event": "queues-changed"})  # fmt: skip
+                say(messages.INTERFACE_CHANGED, interface=new.name, changes=_queue_change(old, new))
                 await self._rebind()
-            case LinkChanged(new=new, fields=fields):
+            case LinkChanged(old=old, new=new, fields=fields):
                 if "mac" in fields:
                     self.device.refresh()
-                if fields & {"up", "carrier", "mtu", "operstate"}:
-                    log.info("%s: %s, MTU %d", new.name, "up" if new.usable else "down", new.mtu,
-                             extra={"event": "link-changed"})  # fmt: skip
+                if new.usable and not old.usable:
+                    say(messages.INTERFACE_UP, interface=new.name)
+                elif old.usable and not new.usable:
+                    why = "it has no carrier" if new.up else "somebody took it down"
+                    say(messages.INTERFACE_DOWN, interface=new.name, reason=why)
+                if "mtu" in fields:
+                    say(messages.INTERFACE_CHANGED, interface=new.name, changes=f"MTU {old.mtu} -> {new.mtu}")
                 if "restarts" in fields and new.usable:
                     # Drivers rebuild their rings on these: sockets bound before may be dead without saying so.
                     await self._rebind()
@@ -385,7 +415,7 @@ class Daemon:
             self._status_line = text
             self.notifier.status(text)
         if before not in (self._state, DaemonState.STARTING):
-            log.info("%s", text, extra={"event": "state"})
+            self._say_state()
 
     def mode(self) -> str:
         """The mode in force, in the configuration's words: the worst of all queues."""
@@ -430,6 +460,14 @@ class Daemon:
                 control.Notice(
                     text=f"generic XDP instead of the driver's: {self.device.fallbacks[-1]}",
                     hint="a driver with native XDP is several times faster",
+                )
+            )
+        if self._exporter_trouble:
+            found.append(
+                control.Notice(
+                    text=f"no metrics page: {self._exporter_trouble}",
+                    hint="free the address or set exporter.listen, then afterburnerctl reload",
+                    degraded=True,
                 )
             )
         for rule in capture.unmatched(self.config.captures, self.facts.local_addresses()):
@@ -535,12 +573,16 @@ class Daemon:
                 result = await self._reload()
             finally:
                 self.notifier.ready(self.status_text())
-        counter = "reload_refused" if not result.ok else "reload_ok" if result.changes else "reload_unchanged"
-        self.segment.add("daemon", 0, counter)
-        if result.ok:
-            log.info("configuration reloaded: %d change(s)", len(result.changes), extra={"event": "reload"})
-        for line in result.errors:
-            log.error("reload refused: %s", line, extra={"event": "reload-refused"})
+        if not result.ok:
+            self.segment.add("daemon", 0, "reload_refused")
+            say(messages.RELOAD_REFUSED, reason="; ".join(result.errors))
+        elif result.changes:
+            self.segment.add("daemon", 0, "reload_ok")
+            changes = ", ".join(f"{c.path}: {c.old} -> {c.new}" for c in result.changes)
+            say(messages.RELOAD_APPLIED, generation=result.generation, changes=changes)
+        else:
+            self.segment.add("daemon", 0, "reload_unchanged")
+            say(messages.RELOAD_UNCHANGED)
         return result
 
     async def _reload(self) -> control.ReloadResult:
@@ -586,7 +628,11 @@ class Daemon:
                 EXIT_CONFIG,
             )
         if "exporter" in tables and self._exporter is not None:
-            await self._exporter.reconfigure(new.exporter.listen)
+            try:
+                await self._exporter.reconfigure(new.exporter.listen)
+            except ExporterError as error:
+                raise Refusal(str(error), EXIT_UNAVAILABLE) from None
+            self._exporter_trouble = ""
         self.loaded, self.config = loaded, new
         self.device.config = new
         for keeper in self.keepers:
@@ -635,6 +681,9 @@ class Daemon:
 
     async def stop(self) -> None:
         """Gives everything back: processes, program, sockets, shared memory. In order, and bounded."""
+        if self._stopping:
+            return
+        began = self._segment is not None
         self._stopping = True
         self.notifier.stopping("Stopping")
         async with self._changing:
@@ -651,7 +700,7 @@ class Daemon:
                 try:
                     await step()
                 except OSError as error:
-                    log.warning("while stopping: %s", error, extra={"event": "stop-failed"})
+                    say(messages.STOP_FAILED, reason=str(error))
             self.device.close()
             for sock in self._sockets:
                 sock.close()
@@ -663,6 +712,17 @@ class Daemon:
                 self._segment.unlink()
                 self._segment.close()
                 self._segment = None
+        if began:
+            say(messages.STOPPED)
+
+
+def _queue_change(old: Link, new: Link) -> str:
+    parts = []
+    if old.queues != new.queues and old.queues is not None and new.queues is not None:
+        parts.append(f"receive queues {old.queues.rx} -> {new.queues.rx}")
+    if old.rings != new.rings and old.rings is not None and new.rings is not None:
+        parts.append(f"receive ring {old.rings.rx} -> {new.rings.rx}")
+    return ", ".join(parts) or "queues or rings"
 
 
 def _raise_limits() -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import socket
 import time
@@ -26,11 +25,11 @@ from afterburnerd.abi import orders
 from afterburnerd.abi.layout import QueueMode, WorkerState
 from afterburnerd.abi.segment import Segment
 from afterburnerd.config import Config
+from afterburnerd.observe import messages
+from afterburnerd.observe.log import say
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import EXIT_UNAVAILABLE, Refusal
-
-log = logging.getLogger(__name__)
 
 
 class HeartWatch:
@@ -131,6 +130,7 @@ class Keeper:
                 watch.start_ms / 1000,
             )
             self.cpu = ready.cpu
+            say(messages.WORKER_STARTED, worker=self.index, cpu=ready.cpu, pid=ready.pid)
             await plane.order(orders.SetRules(rules=self.rules))
             await self.bind()
             sealed = await plane.order(orders.Seal(uid=self._uid_gid[0], gid=self._uid_gid[1]))
@@ -216,9 +216,13 @@ class Keeper:
             ran = noticed - began
             self.running = False
             self.changed.set()
+            pid = self.plane.pid if self.plane is not None else 0
+            if counter == "restart_killed":
+                say(messages.WORKER_DIED, worker=self.index, pid=pid, how=why)
+            elif counter == "restart_hung":
+                say(messages.WORKER_HUNG, worker=self.index, pid=pid, silence=why)
             if counter != "restart_config":
-                self.last_failure = why
-                log.error("worker %d: %s; restarting it", self.index, why, extra={"event": "worker-lost"})
+                self.last_failure = why if counter == "restart_killed" else f"its loop stood still for {why}"
             self.segment.add("daemon", 0, counter)
             self.restarts += 1
             await self._drop_plane()
@@ -227,10 +231,8 @@ class Keeper:
             await self._bring_back()
             self.segment.set("daemon", 0, "recovery_ns", int((time.monotonic() - noticed) * 1e9))
             if self.serving:
-                log.info(
-                    "worker %d: serving again after %.0f ms", self.index, (time.monotonic() - noticed) * 1000,
-                    extra={"event": "worker-back"},
-                )  # fmt: skip
+                took = f"{(time.monotonic() - noticed) * 1000:.0f} ms"
+                say(messages.WORKER_RECOVERED, worker=self.index, duration=took)
 
     async def _until_it_fails(self) -> tuple[str, str]:
         """Which counter to raise, and why, in a sentence."""
@@ -255,10 +257,7 @@ class Keeper:
             beat = self.segment.get("worker", self.index, "heartbeat_ns")
             # While it carries out an order its loop stands still by intention; the order has its own time limit.
             if watch.hangs(beat, now) and not plane.waiting:
-                return "restart_hung", (
-                    f"process {plane.pid} hangs: its last heartbeat is {(now - beat) / 1e6:.0f} ms old "
-                    f"(watch.hang_ms = {self.config.watch.hang_ms})"
-                )
+                return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
 
     @property
     def interval_ns(self) -> int:
@@ -277,10 +276,13 @@ class Keeper:
                 self.failing_since = self.failing_since or began
                 self.last_failure = str(error)
                 pause = self._backoff.after(0.0)
-                log.error(
-                    "worker %d: cannot be brought back: %s; next try in %.1f s", self.index, error, pause,
-                    extra={"event": "worker-failing"},
-                )  # fmt: skip
+                say(
+                    messages.WORKER_BACKOFF,
+                    worker=self.index,
+                    failures=self._backoff.failures,
+                    delay=f"{pause:.1f} s",
+                    reason=str(error),
+                )
                 self.changed.set()
                 await self._pause(pause)
 

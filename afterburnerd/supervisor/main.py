@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -18,12 +17,12 @@ from afterburnerd.abi.shm import ShmError
 from afterburnerd.config import DEFAULT_PATH, ConfigError, Loaded, check_config, load
 from afterburnerd.net.default import default_interface
 from afterburnerd.net.watch import watch
-from afterburnerd.observe.log import set_up
+from afterburnerd.observe import messages
+from afterburnerd.observe.log import say, setup
 from afterburnerd.observe.notify import Notifier
+from afterburnerd.supervisor.cleanup import clean_up
 from afterburnerd.supervisor.daemon import Daemon
 from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
-
-log = logging.getLogger("afterburnerd")
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,9 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="configuration; conf.d/*.toml beside it is merged in (default: %(default)s)",
     )
     parser.add_argument("--check-config", action="store_true", help="check the configuration and end")
-    parser.add_argument(
-        "--clean-up", action="store_true", help="remove shared memory that a dead daemon of this configuration left"
-    )
+    parser.add_argument("--clean-up", action="store_true", help="remove shared memory that dead daemons left, and end")
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
@@ -60,20 +57,18 @@ def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if args.check_config:
         return check_config(args.config, sys.stdout, sys.stderr)
+    if args.clean_up:
+        return clean_up()
     try:
         loaded = load(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_CONFIG
-    if args.clean_up:
-        from afterburnerd.supervisor.cleanup import clean_up
-
-        return clean_up(loaded.config)
-    set_up(loaded.config.daemon.log_level)
+    setup(loaded.config.daemon.log_level)
     try:
         asyncio.run(serve(loaded, args.config))
     except Refusal as refusal:
-        log.error("%s", refusal, extra={"event": "refused"})
+        say(messages.START_FAILED, reason=str(refusal))
         return refusal.code
     return 0
 
@@ -88,7 +83,7 @@ async def serve(loaded: Loaded, path: Path) -> None:
     loop = asyncio.get_running_loop()
     refusal: Refusal | None = None
     async with watch(name) as watcher:
-        daemon = Daemon(loaded, path, watcher, Notifier())
+        daemon = Daemon(loaded, path, watcher, Notifier.from_environment())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, daemon.stop_wanted.set)
         loop.add_signal_handler(signal.SIGHUP, daemon.reload_wanted.set)

@@ -96,7 +96,7 @@ class Plane:
     async def _ask(self, order: orders.AnyOrder, fds: tuple[int, ...], timeout: float) -> orders.AnyReport:
         async with self._lock:  # one at a time: the worker serves packets between two
             if self._sock is None or self.ended.done():
-                raise PlaneGone(self._how())
+                raise PlaneGone(f"the data plane is gone: {self._how()}")
             self._next += 1
             numbered = msgspec.structs.replace(order, id=self._next)
             self.waiting = True
@@ -123,7 +123,7 @@ class Plane:
             if get.done():
                 return get.result()
             if self.ended.done():
-                raise PlaneGone(self._how())
+                raise PlaneGone(f"the data plane is gone: {self._how()}")
             raise TimeoutError(f"the data plane (process {self.pid}) did not answer within {timeout:g} s")
         finally:
             get.cancel()
@@ -154,11 +154,9 @@ class Plane:
             if -code == signal.SIGSYS:
                 reason += " (it made a system call that its sandbox forbids)"
         else:
-            reason = f"ended with exit code {code}"
+            reason = f"it ended by itself with exit code {code}"
         if not self.ended.done():
-            self.ended.set_result(
-                f"process {self._process.pid} was {reason}" if code < 0 else f"process {self._process.pid} {reason}"
-            )
+            self.ended.set_result(reason)
 
     def kill(self) -> None:
         """Ends it at once. Safe at any time, also twice."""
