@@ -3,7 +3,7 @@
     with netns.pair(queues=2) as rig:            near, where the program under test sits   far, where frames come from
         with rig.near.entered():                 [ near.ifname ]===========================[ far.ifname ]
             sock = socket.socket(...)            10.77.0.2, fd77::2                         10.77.0.1, fd77::1
-        rig.far.run("ping", "-c1", rig.near.ipv4)
+        rig.far.run("ss", "-lun")
 
 A namespace is bound to a name (`ip netns list` shows it) only while the fixture lives. Sockets opened while it is
 entered stay in it afterwards, so a test enters to open and leaves to work. Entering is a matter of the calling thread.
@@ -83,11 +83,18 @@ class Pair:
 
 
 @contextlib.contextmanager
-def pair(queues: int = 1, mtu: int = 1500, addresses: bool = True, quiet: bool = False) -> Iterator[Pair]:
+def pair(
+    queues: int = 1,
+    mtu: int = 1500,
+    addresses: bool = True,
+    quiet: bool = False,
+    macs: tuple[bytes, bytes] | None = None,
+) -> Iterator[Pair]:
     """Two namespaces joined by a veth pair, both ends up.
 
     queues     receive and transmit queues of either end
     addresses  the documented addresses and static neighbours on both ends; none otherwise
+    macs       of the near and the far end; random ones otherwise
     quiet      neither end says anything by itself (no IPv6 autoconfiguration, no ARP): for exact counts
     """
     sweep()
@@ -104,8 +111,9 @@ def pair(queues: int = 1, mtu: int = 1500, addresses: bool = True, quiet: bool =
                 f"net.ipv6.conf.default.addr_gen_mode={int(quiet)}")  # fmt: skip
             run("ip", "-n", ns, "link", "set", "lo", "up")
         many = ["numrxqueues", str(queues), "numtxqueues", str(queues)]
-        run("ip", "-n", near, "link", "add", near, "mtu", str(mtu), *many, "type", "veth",
-            "peer", "name", far, "mtu", str(mtu), *many, "netns", far)  # fmt: skip
+        words = [["mtu", str(mtu), *many, *(["address", mac.hex(":")] if mac else [])] for mac in macs or (b"", b"")]
+        run("ip", "-n", near, "link", "add", near, *words[0], "type", "veth",
+            "peer", "name", far, *words[1], "netns", far)  # fmt: skip
         for ns in (near, far):
             if quiet:
                 run("ip", "-n", ns, "link", "set", "dev", ns, "arp", "off", "multicast", "off")
