@@ -527,10 +527,10 @@ ALWAYS __u32 frame_parse(struct xdp_md *ctx, struct processor *cpu, const struct
         offset += sizeof(*tag);
         if ((void *)(tag + 1) > data_end)
             return beyond(offset, cpu->length);
-        /* VID 0 is priority without a VLAN (IEEE 802.1Q 9.6); the kernel strips such a tag and goes on, too. */
+        /* VID 0 is priority without a VLAN (IEEE 802.1Q 9.6): it leaves no trace, as if the tag were not there. The
+         * kernel strips such a tag and goes on, too. */
         vid = bpf_ntohs(tag->tci) & VLAN_VID;
-        if (vid)
-            vlans = vlans ? vlans | vid << 32 : vid << 16;
+        vlans = vlans ? vlans | vid << 32 : vid << 16;
         type = tag->ethertype;
         p = advance(p, sizeof(*tag));
     }
