@@ -375,7 +375,8 @@ def test_a_frame_that_comes_while_another_is_classified_passes(bench: Bench) -> 
     captured, first = frames.datagram(b"x", frames.CAPTURE), bytes(4)
     data = bench.bpf.map_lookup("counters", first)
     assert data is not None
-    stride = len(data) // (os.cpu_count() or 1)
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split("-")[-1]
+    stride = len(data) // (int(last) + 1)
     mark = len(XdpReason) * XdpCount.SIZE  # the word behind the counters
     busy = bytearray(data)
     for at in range(mark, len(data), stride):
