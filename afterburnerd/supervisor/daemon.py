@@ -166,7 +166,7 @@ class Daemon:
 
     def _say_state(self) -> None:
         if self._state is DaemonState.SERVING:
-            say(messages.SERVING, interface=self.facts.interface, summary=self.status_text())
+            say(messages.SERVING, interface=self.facts.interface, summary=self.summary())
         elif self._state is DaemonState.DEGRADED:
             degraded = [notice.text for notice in self.notices() if notice.degraded]
             say(messages.DEGRADED, reason="; ".join(degraded))
@@ -430,11 +430,15 @@ class Daemon:
         down = [k for k in self.keepers if not k.serving]
         if down:
             return f"Recovering worker {down[0].index} on {name}: {down[0].last_failure or 'restarting'}"
-        queues = sum(len(k.modes) for k in self.keepers)
-        what = "sockets" if self.device.rung == "socket" else "queues"
-        text = f"Serving {name}: {len(self.keepers)} worker(s), {queues} {what} in {self.mode()} mode"
+        text = f"Serving {name}: {self.summary()}"
         degraded = [notice.text for notice in self.notices() if notice.degraded]
         return f"{text}; degraded: {degraded[0]}" if degraded else text
+
+    def summary(self) -> str:
+        """Who serves what, in which mode."""
+        what = "socket" if self.device.rung == "socket" else "queue"
+        sources = sum(len(k.modes) for k in self.keepers)
+        return f"{_count(len(self.keepers), 'worker')}, {_count(sources, what)} in {self.mode()} mode"
 
     def notices(self) -> tuple[control.Notice, ...]:
         """What is configured and not in force, or costs speed."""
@@ -714,6 +718,10 @@ class Daemon:
                 self._segment = None
         if began:
             say(messages.STOPPED)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _queue_change(old: Link, new: Link) -> str:
