@@ -48,18 +48,19 @@ class Ethtool:
         answer = self._ask(name, struct.pack("I192x", _GDRVINFO))
         return answer[4:36].split(b"\0", 1)[0].decode("ascii", "replace") if answer else ""
 
-    def bus(self, name: str) -> str:
-        """The bus address of the device ("0000:01:00.0"), "" if it has none."""
-        answer = self._ask(name, struct.pack("I192x", _GDRVINFO))
-        return answer[100:132].split(b"\0", 1)[0].decode("ascii", "replace") if answer else ""
-
     def queues(self, name: str) -> Queues | None:
         """Queues in use. A combined channel is one receive and one transmit queue."""
         answer = self._ask(name, struct.pack("I32x", _GCHANNELS))
         if answer is None:
             return None
         _, max_rx, max_tx, _, max_combined, rx, tx, _, combined = struct.unpack("9I", answer)
-        return Queues(rx=rx + combined, tx=tx + combined, max_rx=max_rx + max_combined, max_tx=max_tx + max_combined)
+        return Queues(
+            rx=rx + combined,
+            tx=tx + combined,
+            max_rx=max_rx + max_combined,
+            max_tx=max_tx + max_combined,
+            combined=max_combined > 0,
+        )
 
     def rings(self, name: str) -> Rings | None:
         answer = self._ask(name, struct.pack("I32x", _GRINGPARAM))

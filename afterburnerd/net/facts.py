@@ -41,6 +41,7 @@ class Queues(msgspec.Struct, frozen=True, kw_only=True):
     tx: int
     max_rx: int
     max_tx: int
+    combined: bool = False  # the driver counts a receive and a transmit queue as one channel
 
 
 class Rings(msgspec.Struct, frozen=True, kw_only=True):

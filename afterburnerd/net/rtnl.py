@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import importlib
 import importlib.util
 import os
@@ -91,6 +92,7 @@ RTM_NEWNEXTHOP, RTM_DELNEXTHOP = 104, 105
 
 NLM_F_DUMP_INTR = 0x10
 NTF_USE = 0x01
+_RT_TABLE_MAIN, _RTN_UNICAST, _RTM_F_CLONED = 254, 1, 0x200
 
 # Groups (linux/rtnetlink.h, enum rtnetlink_groups): link, neigh, v4 address, route, rule, v6 address, route, rule.
 _GROUPS = sum(1 << (group - 1) for group in (1, 3, 5, 7, 8, 9, 11, 19))
@@ -131,7 +133,7 @@ class Requests:
     """
 
     def __init__(self, timeout: float = REQUEST_TIMEOUT) -> None:
-        self._socket = AsyncIPRoute(groups=0)
+        self._socket = AsyncIPRoute(groups=0, strict_check=True)
         self._timeout = timeout
 
     def close(self) -> None:
@@ -175,6 +177,15 @@ class Requests:
         if oif is not None:
             message["attrs"].append(["RTA_OIF", oif])
         return await self._get(message, RTM_GETROUTE)
+
+    async def default_routes(self) -> list[Message]:
+        """The default routes of both families in the main table, multipath ones included."""
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in await self._dump(functools.partial(_route_dump, family), RTM_GETROUTE):
+                if route["dst_len"] == 0 and route["type"] == _RTN_UNICAST and not route["flags"] & _RTM_F_CLONED:
+                    found.append(route)
+        return found
 
     async def neighbour(self, index: int, address: IPAddress) -> Message | None:
         """One neighbour entry, None if the kernel has none."""
@@ -248,6 +259,14 @@ class Notifications:
     async def batches(self) -> AsyncIterator[list[Message]]:
         while True:
             yield [message async for message in self._socket.get()]
+
+
+def _route_dump(family: int) -> Any:
+    """Ask for the routes of the main table; a kernel before 4.20 sends those of all tables."""
+    message = rtmsg()
+    message["family"] = family
+    message["table"] = _RT_TABLE_MAIN
+    return message
 
 
 def packed_mac(text: str | None) -> bytes:
