@@ -76,27 +76,12 @@ def _spread(spread: Spread) -> str:
 
 def workers(view: View) -> RenderableType:
     """One line a worker."""
-    table = _table("worker", "state", "cpu", "queues")
-    for name in (
-        "busy",
-        "received/s",
-        "decoded/s",
-        "malformed/s",
-        "dropped/s",
-        "p50",
-        "p99",
-        "p99.9",
-        "max",
-        "loop gap",
-    ):
-        table.add_column(name, justify="right")
+    table = _table("worker", "state", "cpu", "queues", numbers=("busy", "rx/s", "decoded/s", "malformed/s", "lost/s"))
+    notes = []
     for w in view.workers:
-        restarts = f" ({w.restarts} restart{'s' if w.restarts != 1 else ''})" if w.restarts else ""
-        latency = w.latency if w.latency.count else w.latency_total
-        style = "" if w.latency.count else DIM  # nothing arrived in the window: the whole life
         table.add_row(
             str(w.index),
-            Text(f"{w.state}{restarts}", style=STATE_STYLES.get(w.state, BAD)),
+            Text(w.state, style=STATE_STYLES.get(w.state, BAD)),
             str(w.cpu) if w.cpu >= 0 else "-",
             units.queues(w.queues),
             units.percent(w.busy),
@@ -104,27 +89,30 @@ def workers(view: View) -> RenderableType:
             units.rate(w.decoded_rate),
             units.rate(w.malformed_rate),
             Text(units.rate(w.dropped_rate), style=BAD if w.dropped_rate else ""),
-            *(
-                Text(units.duration(v * 1e9) if latency.count else "-", style=style)
-                for v in (latency.p50, latency.p99, latency.p999, latency.max)
-            ),
-            units.duration((w.gap.max or w.longest_gap) * 1e9),
         )
-    failures = [Text(f"worker {w.index}: {w.last_failure}", style=WARN) for w in view.workers if w.last_failure]
-    return Group(table, *failures)
+        if w.restarts or w.last_failure:
+            times = f"{w.restarts} restart{'s' if w.restarts != 1 else ''}"
+            last = f", last failure: {w.last_failure}" if w.last_failure else ""
+            notes.append(Text(f"worker {w.index}: {times}{last}", style=WARN))
+    return Group(table, *notes)
+
+
+def latency(view: View) -> Table:
+    """From the XDP program to the record, of the window; dim and of the whole life where nothing arrived in it."""
+    table = _table("latency", numbers=("p50", "p90", "p99", "p99.9", "max", "longest loop gap"))
+    for w in view.workers:
+        spread = w.latency if w.latency.count else w.latency_total
+        style = "" if w.latency.count else DIM
+        values = (spread.p50, spread.p90, spread.p99, spread.p999, spread.max)
+        cells = [Text(units.duration(v * 1e9) if spread.count else "-", style=style) for v in values]
+        table.add_row(f"worker {w.index}", *cells, units.duration((w.gap.max or w.longest_gap) * 1e9))
+    return table
 
 
 def queues(view: View) -> Table:
-    """One line a queue."""
-    table = _table("queue", "worker", "mode")
-    columns = ("rx/s", "rx bit/s", "tx/s", "batch", "kicks/s", "fill", "rx", "tx", "compl.", "of", "frames rx/wk/tx")
-    for name in columns:
-        table.add_column(name, justify="right")
+    """One line a queue: what moves."""
+    table = _table("queue", "worker", "mode", numbers=("rx/s", "rx bit/s", "tx/s", "batch", "kicks/s"))
     for q in view.queues:
-        owned = q.frames_rx + q.frames_worker + q.frames_tx
-        frames = Text(f"{q.frames_rx}/{q.frames_worker}/{q.frames_tx}", style=BAD if q.frame_errors else "")
-        if q.frame_errors:
-            frames.append(f" ({owned} of {q.frames}: {q.frame_errors} errors)")
         table.add_row(
             str(q.queue),
             str(q.worker),
@@ -134,31 +122,38 @@ def queues(view: View) -> Table:
             units.rate(q.tx_rate),
             f"{q.batch:.1f}" if q.batch else "-",
             units.rate(q.kicks_rate),
-            *(units.count(n) for n in (q.fill_level, q.rx_level, q.tx_level, q.completion_level, q.ring_size)),
-            frames,
         )
+    return table
+
+
+def rings(view: View) -> Table:
+    """One line a queue: where its descriptors and frames are. Frames that do not add up are red."""
+    table = _table("queue", numbers=("FILL", "RX", "TX", "COMP", "of", "frames", "in rx", "in worker", "in tx", "err"))
+    for q in view.queues:
+        levels = (q.fill_level, q.rx_level, q.tx_level, q.completion_level, q.ring_size)
+        frames = (q.frames, q.frames_rx, q.frames_worker, q.frames_tx)
+        errors = Text(units.rate(q.frame_errors), style=BAD if q.frame_errors else "")
+        table.add_row(str(q.queue), *(str(n) for n in (*levels, *frames)), errors)
     return table
 
 
 def rules(view: View) -> Table:
     """One line a capture rule."""
-    table = _table("rule", "address", "decoder")
-    for name in ("packets/s", "packets", "decoded", "malformed"):
-        table.add_column(name, justify="right")
+    table = _table("rule", "address", "decoder", numbers=("packets/s", "packets", "decoded", "malformed"))
+    table.columns[1].no_wrap = False  # an IPv6 address may be 47 characters long
+    table.columns[1].overflow = "fold"
     for r in view.rules:
-        numbers = (units.count(n) for n in (r.packets, r.decoded, r.malformed))
+        numbers = (units.total(n) for n in (r.packets, r.decoded, r.malformed))
         table.add_row(r.name, r.where or "-", r.decoder or "-", units.rate(r.packets_rate), *numbers)
     return table
 
 
 def drops(view: View) -> Table:
     """Where packets were lost; no rows is the good case."""
-    table = _table("lost at", "reason")
-    table.add_column("packets", justify="right")
-    table.add_column("packets/s", justify="right")
+    table = _table("lost at", "reason", numbers=("packets", "packets/s"))
     for d in view.drops:
         style = BAD if d.rate else ""
-        table.add_row(d.where, d.reason, units.count(d.packets), Text(units.rate(d.rate), style=style))
+        table.add_row(d.where, d.reason, units.total(d.packets), Text(units.rate(d.rate), style=style))
     return table
 
 
@@ -183,9 +178,9 @@ def page(view: View, *, live: bool) -> Group:
         parts.append(Text(view.control, style=WARN))
     parts += notices(view)
     if view.workers:
-        parts += ["", workers(view)]
+        parts += ["", workers(view), "", latency(view)]
     if live and view.queues:
-        parts += ["", queues(view)]
+        parts += ["", queues(view), "", rings(view)]
     if view.rules:
         parts += ["", rules(view)]
     if view.drops:
@@ -193,8 +188,11 @@ def page(view: View, *, live: bool) -> Group:
     return Group(*parts)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, numbers: tuple[str, ...]) -> Table:
+    """Columns are chosen so that 80 are enough; what is cut all the same ends in an ellipsis."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     for name in columns:
         table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, no_wrap=True, justify="right")
     return table

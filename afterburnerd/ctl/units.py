@@ -14,6 +14,11 @@ def count(value: float) -> str:
     return f"{round(value):,}"
 
 
+def total(value: int) -> str:
+    """A count in a narrow table: exact up to seven digits, 1.23 G above. (`-j` is always exact.)"""
+    return count(value) if value < 10_000_000 else rate(value)
+
+
 def rate(value: float) -> str:
     """Per second: 0, 0.5, 12, 1.23 k, 12.3 M."""
     if value == 0:

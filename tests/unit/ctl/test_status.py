@@ -17,8 +17,7 @@ from tests.unit.ctl.conftest import DEGRADED, FakeDaemon, Tool
 def test_a_serving_daemon(daemon: FakeDaemon, ctl: Tool) -> None:
     assert ctl("status") == 0
     assert f"{daemon.name} 9.9 on ve0 (veth, copy): serving" in ctl.out
-    assert "running (1 restart)" in ctl.out
-    assert "killed by SIGKILL" in ctl.out
+    assert "worker 0: 1 restart, last failure: killed by SIGKILL" in ctl.out
     assert "any:8001" in ctl.out
     assert ctl.err == ""
 

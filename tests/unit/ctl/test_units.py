@@ -59,6 +59,7 @@ def test_sizes_bits_percents_and_lists() -> None:
     assert units.size(1023) == "1023 B"
     assert units.bits(1.25e9) == "10.0 Gbit/s"
     assert units.count(1234567) == "1,234,567"
+    assert (units.total(9_999_999), units.total(10_000_000)) == ("9,999,999", "10.0 M")
     assert [units.percent(x) for x in (0, 0.001, 0.5, 1)] == ["0 %", "<1 %", "50 %", "100 %"]
     assert units.queues(()) == "-"
     assert units.moment(datetime(2026, 11, 21, 13, 0, 5).timestamp() * 1e9) == "2026-11-21 13:00:05"
