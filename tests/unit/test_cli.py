@@ -14,6 +14,8 @@ from afterburnerd.cli import Parser, ToolError, nearest, run_tool
 from afterburnerd.ctl.main import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
+# As an operator has it: output is buffered, and the interpreter flushes it at its end.
+ENV = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
 
 
 def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -123,7 +125,7 @@ def tool(code: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=ENV,
     )
 
 
@@ -164,6 +166,7 @@ def test_a_real_command_survives_a_closed_pipe() -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env=ENV,
         check=False,
     )
     os.close(write)

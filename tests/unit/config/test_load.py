@@ -160,6 +160,18 @@ def test_load_merges_conf_d_in_name_order_and_leaves_out_what_is_not_meant(tmp_p
     assert [Path(f).name for f in loaded.files] == ["afterburner.toml", "10-a.toml", "20-b.toml"]
 
 
+def test_conf_d_is_read_in_name_order_whatever_the_directory_says(tmp_path: Path) -> None:
+    main = tmp_path / "afterburner.toml"
+    main.write_text("")
+    (tmp_path / "conf.d").mkdir()
+    names = [f"{n:02}.toml" for n in range(30)]
+    for name in [*names[1::2], *names[-2::-2]]:
+        (tmp_path / "conf.d" / name).write_text(f"watch.hang_ms = {100 + int(name[:2])}\n")
+    loaded = load(main)
+    assert [Path(f).name for f in loaded.files[1:]] == names
+    assert loaded.config.watch.hang_ms == 129
+
+
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"none\.toml: cannot be read: No such file or directory; name another"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +209,7 @@ def mixture(rig: Rig) -> Rig:
         ([], [0, 1, 2, 3]),
         (["--program", str(PROGRAM)], [0]),
         (["--program", "system"], [0]),
+        (["--program", str(TARGET)], []),
         (["--program", str(PROGRAM), "--program", str(OTHER)], [0, 1]),
         (["--program", str(PROGRAM), "--source", "2001:db8::1"], []),
         (["--account", str(TARGET)], [0]),
@@ -319,19 +322,32 @@ def test_nothing_there_is_3(ctl: Tool) -> None:
     assert "there are no records: no daemon named" in ctl.err
 
 
-def process(rig: Rig, *options: str) -> subprocess.Popen[str]:
+@contextmanager
+def process(rig: Rig, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """inspect in a process of its own, as an operator has it; never left behind."""
     command = [sys.executable, "-m", "afterburnerd.ctl.main", "inspect", "--history", "--name", rig.daemon.name]
     command += ["--run-dir", str(rig.daemon.run_dir), *options]
-    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}  # as it is for an operator
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    inspect = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    with inspect:
+        try:
+            yield inspect
+        finally:
+            inspect.kill()
 
 
-def test_ctrl_c_ends_it_well(rig: Rig, tmp_path: Path) -> None:
+def first_line(inspect: subprocess.Popen[str]) -> str:
+    """What it shows at once, not when a buffer is full."""
+    assert inspect.stdout is not None
+    assert select.select([inspect.stdout], [], [], 30)[0], "nothing was shown"
+    return inspect.stdout.readline()
+
+
+def test_ctrl_c_ends_it_well(rig: Rig) -> None:
     rig.capture(bytes(legacy()))
     with process(rig) as inspect:
-        assert inspect.stdout is not None
         assert inspect.stderr is not None
-        assert "legacy" in inspect.stdout.readline()  # shown at once, not when a buffer is full
+        assert "legacy" in first_line(inspect)
         inspect.send_signal(signal.SIGINT)
         assert inspect.wait(30) == 0
         assert inspect.stderr.read() == "afterburnerctl: 1 records seen, 1 shown\n"
@@ -342,7 +358,7 @@ def test_head_may_leave(rig: Rig) -> None:
     with process(rig) as inspect:
         assert inspect.stdout is not None
         assert inspect.stderr is not None
-        inspect.stdout.readline()
+        first_line(inspect)
         inspect.stdout.close()
         rig.capture(bytes(legacy()))
         assert inspect.wait(30) == 141

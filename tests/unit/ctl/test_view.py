@@ -26,8 +26,10 @@ def reader(daemon: FakeDaemon) -> StatsReader:
 
 
 def test_rates_belong_to_the_window_and_counts_to_the_whole_life(daemon: FakeDaemon, reader: StatsReader) -> None:
-    before = snapshot(reader, 100)
     s = daemon.segment
+    s.set("worker", 0, "run_ns", 100 * SECOND)
+    s.set("worker", 0, "busy_ns", 99 * SECOND)
+    before = snapshot(reader, 100)
     s.add("worker", 0, "decoded", 5000)
     s.add("worker", 0, "run_ns", 2 * SECOND)
     s.add("worker", 0, "busy_ns", SECOND // 2)
