@@ -51,7 +51,7 @@ function _shtab_afterburnerctl_using
 end
 
 set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' doctor
-set -g _shtab_afterburnerctl_opts_with_value --account --config --count --for --interval --max-size --min-size --name --program --rule --run-dir --signature --source --timeout
+set -g _shtab_afterburnerctl_opts_with_value --account --config --count --for --interface --interval --max-size --min-size --name --program --rule --run-dir --signature --source --timeout
 
 complete -c afterburnerctl -e
 complete -c afterburnerctl -f
@@ -141,3 +141,5 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l config -xk
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l name -x -d 'its name, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l interface -x -d 'examine this device, whatever the configuration says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l problems -d 'leave out what is well'
