@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
 # What writes generated files: `python -m NAME`, and with --check says which are stale.
-GENERATORS := afterburnerd.abi.generate afterburnerd.config.generate afterburnerd.observe.generate afterburnerd.manuals
+GENERATORS := afterburnerd.abi.generate afterburnerd.config.generate afterburnerd.observe.generate afterburnerd.manuals deploy.grafana.dashboard
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test test-zerocopy check lint bench fmt generate install uninstall clean
 

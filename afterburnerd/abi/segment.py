@@ -177,7 +177,9 @@ class Segment:
         view[:] = memoryview(bytes(len(view) * 8)).cast("Q")
 
     def set_info(self, info: Info) -> None:
-        """Replaces the changing part of the description."""
+        """Replaces the changing part of the description, where it is another one."""
+        if info == self.description.info and self._all[Header.OFFSETS["text_bytes"] // 8]:
+            return
         description = msgspec.structs.replace(self.description, info=info)
         text = msgspec.json.encode(description)
         if len(text) >= self._half:

@@ -135,7 +135,7 @@ DAEMON = Block(
             "interface_queues_wanted",
             "gauge",
             "",
-            "receive queues of the interface that the configuration asks us to serve",
+            "receive queues (sockets, where there is no AF_XDP) that the configuration asks us to serve",
             "interface_queues_wanted",
         ),
         Stat("xdp_attached", "gauge", "", "1 while our XDP program is attached", "xdp_attached"),

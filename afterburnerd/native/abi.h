@@ -230,7 +230,7 @@ struct ab_stats_daemon {
     uint64_t interface_up; /* 1 while the interface is up and has a carrier */
     uint64_t interface_mtu; /* MTU of the interface [bytes] */
     uint64_t interface_queues; /* receive queues that the interface has */
-    uint64_t interface_queues_wanted; /* receive queues of the interface that the configuration asks us to serve */
+    uint64_t interface_queues_wanted; /* receive queues (sockets, where there is no AF_XDP) that the configuration asks us to serve */
     uint64_t xdp_attached; /* 1 while our XDP program is attached */
     uint64_t xdp_generic; /* 1 where the program runs in generic instead of native mode */
     uint64_t cpu_ns; /* processor time that the supervisor has used [ns] */

@@ -399,6 +399,7 @@ class Daemon:
         self._set("interface_up", int(link is not None and link.usable))
         self._set("interface_mtu", link.mtu if link is not None else 0)
         self._set("interface_queues", link.queues.rx if link is not None and link.queues is not None else 0)
+        self._set("interface_queues_wanted", sum(len(k.numbers) for k in self.keepers))
         attached = self.device.program is not None and self.device.program.attached()
         self._set("xdp_attached", int(attached))
         self._set("xdp_generic", int(attached and self.device.rung == "generic"))
@@ -502,7 +503,7 @@ class Daemon:
             version=__version__,
             interface=self.facts.interface,
             driver=link.driver if link is not None else "",
-            workers=tuple(WorkerInfo(cpu=k.cpu, queues=k.queues) for k in self.keepers),
+            workers=tuple(WorkerInfo(cpu=k.cpu, queues=k.numbers) for k in self.keepers),
             rules=tuple(c.name for c in self.config.captures),
         )
 

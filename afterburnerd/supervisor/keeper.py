@@ -145,6 +145,11 @@ class Keeper:
     def serving(self) -> bool:
         return self.running and self.bound
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """What its slots stand for, in order: queues of the interface, or sockets counted from 0."""
+        return tuple(range(len(self.sockets))) if self.device.rung == "socket" else self.queues
+
     def _choose_cpu(self) -> int:
         wanted = self.config.workers[self.index].cpu
         return choose_cpu(wanted, self.index)

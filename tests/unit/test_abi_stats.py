@@ -168,6 +168,12 @@ def test_the_replaced_description_stays_whole_for_who_is_reading_it(segment: Seg
     assert msgspec.json.decode(text, type=Description).info == INFO
 
 
+def test_the_same_info_again_is_not_written_again(segment: Segment) -> None:
+    before = os.pread(segment.fd, segment.size, 0)
+    segment.set_info(Info(**{f: getattr(INFO, f) for f in INFO.__struct_fields__}))
+    assert os.pread(segment.fd, segment.size, 0) == before
+
+
 def foreign(name: str, description: Description, words: int, **header: int) -> None:
     """A segment of somebody else's making."""
     text = msgspec.json.encode(description)
