@@ -211,6 +211,18 @@ class Daemon:
         self.send(*[b"x" * 64] * count)
         self.wait(lambda: self.rule("tpu", "packets") == before + count, f"{count} datagrams to be counted")
 
+    def recovers(self, seconds: float = 20) -> None:
+        """After a change of the interface: sooner or later everything that is sent arrives again. What is sent while
+        queues are being bound anew, or neighbours found, may be lost."""
+        deadline = time.monotonic() + seconds
+        while True:
+            before = self.rule("tpu", "packets")
+            self.send(*[b"x" * 64] * 5)
+            with contextlib.suppress(AssertionError):
+                self.wait(lambda before=before: self.rule("tpu", "packets") == before + 5, "5 datagrams", 1.0)
+                return
+            assert time.monotonic() < deadline, f"nothing arrives; log:\n{self.log()}"
+
     def attached(self) -> int:
         """The program on the interface as the kernel tells an outsider; 0: none."""
         text = netns.run("ip", "-n", self.rig.near.name, "-d", "link", "show", "dev", self.rig.near.ifname)

@@ -165,7 +165,7 @@ def test_down_and_up(rig: netns.Pair, tmp_path: Path) -> None:
         daemon.wait(lambda: daemon.state() == "serving", "the interface to be served again")
         daemon.wait(lambda: daemon.value("daemon", "rebinds") >= 1, "its queue to be bound anew")
         _neighbours(rig)
-        daemon.receives()
+        daemon.recovers()
         daemon.assert_frames_add_up()
 
 
@@ -174,7 +174,7 @@ def test_mtu_change(rig: netns.Pair, tmp_path: Path) -> None:
         rig.near.link("mtu", "1400")
         daemon.wait(lambda: daemon.value("daemon", "interface_mtu") == 1400, "the MTU to be followed")
         daemon.wait(lambda: daemon.value("daemon", "rebinds") >= 1 and daemon.state() == "serving", "a rebind")
-        daemon.receives()
+        daemon.recovers()
         daemon.assert_frames_add_up()
 
 
@@ -186,7 +186,7 @@ def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> 
             rig.near.ethtool("-L", "rx", "4", "tx", "4")
             daemon.wait(lambda: len(daemon.queues()) == 4, "four queues")
             daemon.wait(lambda: daemon.state() == "serving", "serving")
-            daemon.receives()
+            daemon.recovers()
             daemon.assert_frames_add_up()
             assert daemon.status().workers[0].queues == (0, 1, 2, 3)
 
@@ -204,7 +204,7 @@ def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, 
             netns.run("ip", "-n", end.name, "addr", "add", f"{end.ipv4}/24", "dev", end.ifname)
             end.link("up")
         daemon.wait(lambda: daemon.state() == "serving" and daemon.attached() > 0, "it to be served")
-        daemon.receives()
+        daemon.recovers()
         daemon.assert_frames_add_up()
 
 
