@@ -133,7 +133,7 @@ def test_the_health_page_says_why_it_does_not_serve(rig: netns.Pair, tmp_path: P
     ) as daemon:
         daemon.write_config(exporter="127.0.0.1:9475")
         daemon.start()
-        assert health() == (200, "serving")
+        daemon.wait(lambda: health() == (200, "serving"), "the page to say so")
         os.kill(daemon.plane_pid(), signal.SIGKILL)
         daemon.wait(lambda: daemon.value("daemon", "restart_killed") == 1 and health()[0] == 200, "the first recovery")
         os.kill(daemon.plane_pid(), signal.SIGKILL)  # the second death in a row makes it pause
