@@ -414,7 +414,7 @@ class Xdp(Table, frozen=True):
         int,
         key(
             "Connection attempts (QUIC Initial and 0-RTT packets on a listening port) admitted a second, from all "
-            "sources together.",
+            "sources together. 0: no limit.",
             reload="live",
             unit="packets/second",
             why="several times what the supervisor can shake hands with; above it Retry is on anyway",
@@ -436,7 +436,7 @@ class Xdp(Table, frozen=True):
     source_rate: Annotated[
         int,
         key(
-            "Connection attempts admitted a second from one source (IPv4 address or IPv6 /64).",
+            "Connection attempts admitted a second from one source (IPv4 address or IPv6 /64). 0: no limit.",
             reload="live",
             unit="packets/second",
             why="an honest peer needs two or three packets a handshake",
@@ -458,7 +458,7 @@ class Xdp(Table, frozen=True):
     short_rate: Annotated[
         int,
         key(
-            "Packets of unknown connections (short header) that reach the supervisor a second.",
+            "Packets of unknown connections (short header) that reach the supervisor a second. 0: no limit.",
             reload="live",
             unit="packets/second",
             why="strays deserve a stateless reset, floods of them do not",
