@@ -198,13 +198,17 @@ static int occupied(int ifindex, const char *ifname, struct ab_error *err)
             snprintf(name, sizeof(name), " \"%s\"", info.name);
         close(fd);
     }
+    if (strstr(name, "afterburner"))
+        return ab_fail(err, -EBUSY,
+                       "interface %s (index %d) is occupied by XDP program %u%s (%s mode), which stays: another "
+                       "afterburnerd serves it; stop that one, or configure another interface",
+                       ifname, ifindex, id, name, where);
     return ab_fail(
         err, -EBUSY,
-        "interface %s (index %d) is occupied by XDP program %u%s (%s mode), which stays: stop its owner (%s), "
-        "or configure another interface; `bpftool link` and `bpftool prog show id %u` tell more",
-        ifname, ifindex, id, name, where,
-        strstr(name, "afterburner") ? "another afterburnerd" : "another daemon, or `ip link set dev IFACE xdp off`",
-        id);
+        "interface %s (index %d) is occupied by XDP program %u%s (%s mode), which stays: stop the daemon that "
+        "holds it%s (`bpftool prog show id %u` and `bpftool link` tell more), or, if none does, "
+        "`ip link set dev %s xdp off`; or configure another interface",
+        ifname, ifindex, id, name, where, *name ? "" : ", perhaps another afterburnerd", id, ifname);
 }
 
 int ab_bpf_attach(struct ab_bpf *b, int ifindex, enum ab_bpf_mode mode, struct ab_error *err)

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -347,6 +348,26 @@ def test_a_second_program_is_refused_and_the_first_stays(
         assert w.inject([frames.datagram(b"x", frames.CAPTURE)]) == {XdpReason.DROP_WORKER_DOWN: 1}
 
 
+def test_the_program_of_a_stranger_is_named_with_what_to_do(tmp_path: Path) -> None:
+    """Attached by `ip link`, without a link that would go with its owner."""
+    source = tmp_path / "stranger.c"
+    source.write_text('__attribute__((section("xdp"), used)) int stranger(void *ctx) { return 2; }')
+    subprocess.run(["clang", "-target", "bpf", "-O2", "-g", "-c", source, "-o", tmp_path / "stranger.o"], check=True)
+    with netns.pair() as rig, rig.near.entered(), XdpProgram() as program:
+        rig.near.link("xdpdrv", "obj", str(tmp_path / "stranger.o"), "sec", "xdp")
+        with pytest.raises(OSError) as refusal:
+            program.attach(rig.near.ifindex)
+        assert refusal.value.errno == 16  # EBUSY
+        for part in (
+            '"stranger" (native mode)',
+            "bpftool prog show id",
+            f"`ip link set dev {rig.near.ifname} xdp off`",
+        ):
+            assert part in str(refusal.value)
+        rig.near.link("xdpdrv", "off")
+        assert program.attach(rig.near.ifindex).mode == "native"
+
+
 def test_an_interface_that_goes_away_takes_the_program_off_and_another_can_be_had() -> None:
     with netns.pair() as first, netns.pair() as second, XdpProgram() as program:
         with first.near.entered():
@@ -485,7 +506,7 @@ def test_the_occupant_of_an_interface_is_named_without_the_right_to_look_closer(
         done = confined(w.rig, "native", bpf=CAP_BPF, net_admin=CAP_NET_ADMIN)
         assert done.returncode == 1
         assert "is occupied by XDP program " in done.stderr
-        assert "bpftool prog show id" in done.stderr
+        assert "perhaps another afterburnerd (`bpftool prog show id" in done.stderr
 
 
 # --- while traffic flows ---
