@@ -1,28 +1,30 @@
-"""Which interface the default route leaves by: what an empty `interface.name` stands for."""
+"""Which interfaces the default routes leave by: what an empty `interface.name` stands for, if it is one.
+
+Asked over rtnetlink, for /proc/net/route shows but the first next hop of a multipath route, and /proc/net/ipv6_route the
+routes of every table, without saying which.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-RTF_UP = 0x1
-RTF_REJECT = 0x200  # the kernel's own "nowhere" route of IPv6, on lo
+from afterburnerd.net import link as links
+from afterburnerd.net import rtnl
 
 
-def default_interface(proc: Path = Path("/proc/net")) -> str:
+async def default_interface() -> str:
     """The one device of all default routes, IPv4 and IPv6; empty where there is none, or more than one."""
-    found: set[str] = set()
+    found = await default_interfaces()
+    return found[0] if len(found) == 1 else ""
+
+
+async def default_interfaces() -> list[str]:
+    """The devices of all default routes of the main table, IPv4 and IPv6, every next hop, sorted."""
+    requests = rtnl.Requests()
     try:
-        for line in (proc / "route").read_text().splitlines()[1:]:
-            name, destination, _gateway, flags, _ref, _use, _metric, mask, *_ = line.split()
-            if destination == "00000000" and mask == "00000000" and int(flags, 16) & RTF_UP:
-                found.add(name)
-    except FileNotFoundError:  # a kernel without IPv4
-        pass
-    try:
-        for line in (proc / "ipv6_route").read_text().splitlines():
-            fields = line.split()
-            if fields[1] == "00" and int(fields[8], 16) & RTF_UP and not int(fields[8], 16) & RTF_REJECT:
-                found.add(fields[9])
-    except FileNotFoundError:  # a kernel without IPv6
-        pass
-    return found.pop() if len(found) == 1 else ""
+        names = {link.index: link.name for message in await requests.links() if (link := links.parse_link(message))}
+        indices: set[int] = set()
+        for route in await requests.default_routes():
+            hops = route.get_attr("RTA_MULTIPATH") or []
+            indices |= {hop["oif"] for hop in hops} | {route.get_attr("RTA_OIF")}
+        return sorted(names[index] for index in indices if index in names)
+    finally:
+        requests.close()

@@ -506,17 +506,3 @@ async def watch(interface: str, **options: Any) -> AsyncIterator[Watcher]:
                     task.cancel()
     finally:
         watcher._close()
-
-
-async def default_devices() -> list[str]:
-    """Names of the devices that default routes lead through, sorted: the uplinks of this host."""
-    requests = rtnl.Requests()
-    try:
-        names = {link.index: link.name for message in await requests.links() if (link := links.parse_link(message))}
-        indices: set[int] = set()
-        for route in await requests.default_routes():
-            hops = route.get_attr("RTA_MULTIPATH") or []
-            indices |= {hop["oif"] for hop in hops} | {route.get_attr("RTA_OIF")}
-        return sorted(names[index] for index in indices if index in names)
-    finally:
-        requests.close()

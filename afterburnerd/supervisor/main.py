@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 async def serve(loaded: Loaded, path: Path) -> None:
     """The daemon's life."""
-    name = loaded.config.interface.name or default_interface()
+    name = loaded.config.interface.name or await default_interface()
     if not name:
         raise Refusal(
             "interface.name is empty and there is not exactly one default route to take it from: set it", EXIT_CONFIG

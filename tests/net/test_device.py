@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from afterburnerd.net.default import default_interface, default_interfaces
 from afterburnerd.net.ethtool import Ethtool
 from afterburnerd.net.facts import Queues
 from afterburnerd.net.netdev import xdp_features
-from afterburnerd.net.watch import default_devices
 from tests.net.rig import Lan, lan
 
 pytestmark = pytest.mark.privileged
@@ -60,12 +60,19 @@ async def test_xdp_features(network: Lan) -> None:
     assert await xdp_features(999_999) is None
 
 
-async def test_default_devices(network: Lan) -> None:
+async def test_the_devices_of_default_routes(network: Lan) -> None:
     network.wire("ab1", "peer1", "198.51.100", "2001:db8:1:")
-    assert await default_devices() == []
+    assert (await default_interfaces(), await default_interface()) == ([], "")
     network.here.ip("route add default via 192.0.2.2 table 77")
-    assert await default_devices() == []
+    network.here.ip("-6 route add default via 2001:db8::2 table 77")
+    assert await default_interfaces() == []
     network.here.ip("-6 route add default via 2001:db8::2")
-    assert await default_devices() == ["ab0"]
+    assert (await default_interfaces(), await default_interface()) == (["ab0"], "ab0")
     network.here.ip("route add default nexthop via 192.0.2.2 nexthop via 198.51.100.2")
-    assert await default_devices() == ["ab0", "ab1"]
+    assert (await default_interfaces(), await default_interface()) == (["ab0", "ab1"], "")
+    network.here.ip("route del default")
+    network.here.ip("-6 route replace default nexthop via 2001:db8::2 nexthop via 2001:db8:1::2")
+    assert await default_interfaces() == ["ab0", "ab1"]
+    network.here.ip("-6 route del default")
+    network.here.ip("route add unreachable default")
+    assert await default_interfaces() == []

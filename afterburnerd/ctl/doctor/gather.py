@@ -20,11 +20,12 @@ from afterburnerd.abi import shm
 from afterburnerd.abi.stats import StatsReader
 from afterburnerd.config import Config
 from afterburnerd.ctl.doctor.model import Cpu, Daemon, Device, Facts, IdleState, Machine, Process
+from afterburnerd.net.default import default_interfaces
 from afterburnerd.net.ethtool import Ethtool
 from afterburnerd.net.facts import Facts as NetworkFacts
 from afterburnerd.net.netdev import XdpFeatures, xdp_features
 from afterburnerd.net.queues import interrupts, parse_cpu_list
-from afterburnerd.net.watch import default_devices, watch
+from afterburnerd.net.watch import watch
 
 SYSCTLS = (
     "kernel.sched_rt_runtime_us",
@@ -123,7 +124,7 @@ def _af_xdp() -> str:
 
 
 async def read_device(name: str, root: Path) -> Device:
-    uplinks = await default_devices()
+    uplinks = await default_interfaces()
     if not name and len(uplinks) == 1:
         name = uplinks[0]
     others = tuple(other for _, other in socket.if_nameindex() if other != "lo")
