@@ -126,6 +126,7 @@ class Layout:
         self.info: Info = description.info
         self.blocks: dict[str, Block] = {}
         self.fields: dict[str, dict[str, Field]] = {}
+        self._rows: dict[str, list[tuple[int, dict[str, str]]]] = {}
         geometry = description.histogram
         if not (0 <= geometry.sub_bits < geometry.max_bits <= 64):
             raise ValueError(f"histogram geometry {geometry}")
@@ -150,7 +151,15 @@ class Layout:
             self.blocks[b.name] = b
             self.fields[b.name] = {f.name: f for f in b.fields}
 
-    def labels(self, block: Block, index: int) -> dict[str, str] | None:
+    def rows(self, block: Block) -> list[tuple[int, dict[str, str]]]:
+        """Number and labels of the rows that stand for something: few of those that there is room for."""
+        found = self._rows.get(block.name)
+        if found is None:
+            every = ((i, self._labels(block, i)) for i in range(block.count))
+            found = self._rows[block.name] = [(i, labels) for i, labels in every if labels is not None]
+        return found
+
+    def _labels(self, block: Block, index: int) -> dict[str, str] | None:
         """What row `index` stands for; None where it stands for nothing (description.py says how rows are numbered)."""
         d, info = self.description, self.info
         match block.per:
@@ -254,8 +263,7 @@ class Snapshot:
     def rows(self, block: str) -> list[Row]:
         """The rows that stand for something. KeyError: this daemon's version has no such block."""
         b = self.layout.blocks[block]
-        labelled = ((i, self.layout.labels(b, i)) for i in range(b.count))
-        return [Row(self, b, i, labels) for i, labels in labelled if labels is not None]
+        return [Row(self, b, i, labels) for i, labels in self.layout.rows(b)]
 
     def total(self, block: str, name: str) -> int:
         """Sum over the rows of a block."""
