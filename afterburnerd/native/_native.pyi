@@ -75,3 +75,9 @@ class Bpf:
     def test_run(
         self, packet: Buffer, queue: int = 0, ifindex: int = 0, repeat: int = 1, linear: int = 0
     ) -> tuple[int, bytes, int]: ...
+
+# Frames as the data plane reads them (eth.h)
+def frame_parse(
+    frame: Buffer, verify_udp: bool, /
+) -> tuple[int] | tuple[int, bytes, int, bytes, int, tuple[int, int], bytes]: ...
+def frame_reverse(frame: bytes, /) -> bytes | None: ...

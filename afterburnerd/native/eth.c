@@ -12,7 +12,7 @@
 #define TYPE_VLAN 0x8100 /* IEEE 802.1Q */
 #define TYPE_QINQ 0x88a8 /* IEEE 802.1ad */
 #define PROTO_UDP 17
-#define FRAGMENT 0x3fff /* more-fragments bit and offset */
+#define FRAGMENT 0xbfff /* all but "do not fragment": reserved bit, more-fragments bit, offset (RFC 791 3.1) */
 
 uint64_t ab_eth_sum(const uint8_t *data, uint32_t len, uint64_t sum)
 {
@@ -60,6 +60,13 @@ static void map_ipv4(uint8_t out[16], const uint8_t *in)
     memset(out, 0, 10);
     out[10] = out[11] = 0xff;
     memcpy(out + 12, in, 4);
+}
+
+static bool is_mapped(const uint8_t *address)
+{
+    static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+    return memcmp(address, prefix, sizeof(prefix)) == 0;
 }
 
 int ab_eth_parse(struct ab_dgram *d, uint8_t *frame, uint32_t len, unsigned flags)
@@ -120,6 +127,9 @@ int ab_eth_parse(struct ab_dgram *d, uint8_t *frame, uint32_t len, unsigned flag
         ip_len = ab_load16(ip + 4);
         if (ip_len < UDP_BYTES || ip_len > len - at - IPV6_BYTES)
             return AB_DROP_SHORT;
+        /* An IPv4-mapped address on the wire would read as an IPv4 address in every table of ours (RFC 4942 2.2). */
+        if (is_mapped(ip + 8) || is_mapped(ip + 24))
+            return AB_DROP_IP_HEADER;
         d->family = 6;
         d->tos = (uint8_t)(ip[0] << 4 | ip[1] >> 4);
         memcpy(d->src, ip + 8, 16);

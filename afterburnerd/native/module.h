@@ -11,8 +11,12 @@
  * NULL. */
 PyObject *ab_module_raise(const struct ab_error *err);
 
+/* ab_module_none: None, or the exception of a failed call. */
+PyObject *ab_module_none(int rc, const struct ab_error *err);
+
 /* Each adds its types or functions to the module; -1 with an exception set on failure. */
 int ab_module_add_bpf(PyObject *module);
 int ab_module_add_solana_tx(PyObject *module);
+int ab_module_add_worker(PyObject *module);
 
 #endif
