@@ -29,7 +29,7 @@ from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
-from afterburnerd.supervisor.refusal import EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
 
 
 class HeartWatch:
@@ -44,15 +44,16 @@ class HeartWatch:
         self.interval_ns = interval_ns
         self._last_look = 0
         self._excused_until = 0
+        self.late_ns = 0  # by how much the latest look came late
 
     def start(self, now: int) -> None:
         self._last_look = now
         self._excused_until = 0
 
     def hangs(self, heartbeat: int, now: int) -> bool:
-        late = now - self._last_look > 2 * self.interval_ns
+        self.late_ns = max(0, now - self._last_look - self.interval_ns)
         self._last_look = now
-        if late:
+        if self.late_ns > self.interval_ns:
             self._excused_until = now + self.hang_ns
         return now - heartbeat > self.hang_ns and now >= self._excused_until
 
@@ -151,8 +152,10 @@ class Keeper:
         return tuple(range(len(self.sockets))) if self.device.rung == "socket" else self.queues
 
     def _choose_cpu(self) -> int:
-        wanted = self.config.workers[self.index].cpu
-        return choose_cpu(wanted, self.index)
+        worker = self.config.workers[self.index]
+        cpu = choose_cpu(worker.cpu, self.index)
+        check_fifo(worker.fifo, cpu, self.index, isolated_cpus())
+        return cpu
 
     def become(self, uid: int, gid: int) -> None:
         """The user that the process turns into."""
@@ -260,8 +263,12 @@ class Keeper:
             watch.hang_ns = self.config.watch.hang_ms * 1_000_000
             now = time.monotonic_ns()
             beat = self.segment.get("worker", self.index, "heartbeat_ns")
+            hangs = watch.hangs(beat, now)
+            if watch.late_ns > watch.hang_ns:
+                late = f"{watch.late_ns / 1e6:.0f} ms"
+                say(messages.WORKER_STOLEN_TIME, worker=self.index, late=late)
             # While it carries out an order its loop stands still by intention; the order has its own time limit.
-            if watch.hangs(beat, now) and not plane.waiting:
+            if hangs and not plane.waiting:
                 return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
 
     @property
@@ -373,8 +380,19 @@ def choose_cpu(wanted: int | str, index: int) -> int:
     if isinstance(wanted, int):
         if wanted not in allowed and wanted not in isolated_cpus():
             raise Refusal(
-                f"worker[{index}].cpu = {wanted}: this process may use processors {allowed}; choose one of them", 78
+                f"worker[{index}].cpu = {wanted}: this process may use processors {allowed}; choose one of them",
+                EXIT_CONFIG,
             )
         return wanted
     pool = [cpu for cpu in isolated_cpus() if cpu < (os.cpu_count() or 1)] or allowed[1:] or allowed
     return pool[-1 - index % len(pool)]
+
+
+def check_fifo(fifo: int, cpu: int, index: int, isolated: list[int]) -> None:
+    """A spinning SCHED_FIFO thread starves ksoftirqd on its processor, and with it the packets it waits for."""
+    if fifo and cpu not in isolated:
+        raise Refusal(
+            f"worker[{index}].fifo = {fifo} on processor {cpu}, which is not isolated: a spinning real-time thread would "
+            f"starve the kernel's packet processing there; boot with isolcpus={cpu}, or set fifo = 0",
+            EXIT_CONFIG,
+        )

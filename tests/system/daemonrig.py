@@ -51,6 +51,7 @@ class Daemon:
         memory: str = "",
         worker: str = 'idle = "sleep"\nnice = 0',
         rest: str = "",
+        user: str = "",
         start: bool = True,
         prefix: Iterable[str] = (),
         env: Mapping[str, str] | None = None,
@@ -67,6 +68,7 @@ class Daemon:
             "rest": rest,
             "captures": captures,
             "exporter": "",
+            "user": user,
         }
         self.prefix = tuple(prefix)
         self.env = {**os.environ, **(env or {})}
@@ -79,7 +81,7 @@ class Daemon:
         self.parts.update(parts)
         p = self.parts
         self.config.write_text(
-            f'[daemon]\nname = "{self.name}"\nrun_dir = "{self.directory}/run"\n'
+            f'[daemon]\nname = "{self.name}"\nrun_dir = "{self.directory}/run"\nuser = "{p["user"]}"\n'
             f'[interface]\nname = "{self.rig.near.ifname}"\n{p["interface"]}\n'
             f"[memory]\n{p['memory']}\n[[worker]]\n{p['worker']}\n"
             f'[exporter]\nlisten = "{p["exporter"]}"\n{p["rest"]}\n{p["captures"]}\n'

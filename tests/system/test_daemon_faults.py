@@ -7,12 +7,14 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from afterburnerd.abi.stats import StatsReader
 from tests import netns
+from tests.net import frames
 from tests.system.daemonrig import PORT, RAW, Daemon, alive
 
 pytestmark = pytest.mark.privileged
@@ -335,6 +337,90 @@ def test_an_interface_that_is_not_there_is_refused(rig: netns.Pair, tmp_path: Pa
     assert code == 69
     assert "nosuch0" in said
     assert "ip -br link" in said
+
+
+# --- shapes of service -----------------------------------------------------------------------------------------------
+
+
+def test_several_workers_share_the_queues(tmp_path: Path) -> None:
+    workers = 'idle = "sleep"\nnice = 0\nqueues = [0, 2]\n[[worker]]\nidle = "sleep"\nnice = 0\nqueues = [1, 3]'
+    with netns.pair(queues=4) as rig:
+        rig.near.ethtool("-L", "rx", "4", "tx", "4")
+        with Daemon(rig, tmp_path, worker=workers) as daemon:
+            assert [w.queues for w in daemon.status().workers] == [(0, 2), (1, 3)]
+            assert len(daemon.queues()) == 4
+            daemon.receives(40)
+            pids = {w.pid for w in daemon.status().workers}
+            assert len(pids) == 2
+            victim = daemon.plane_pid(1)
+            os.kill(victim, signal.SIGKILL)
+            daemon.wait(lambda: daemon.plane_pid(1) not in (0, victim) and daemon.state() == "serving", "recovery")
+            assert daemon.plane_pid(0) in pids  # the other one was left alone
+            daemon.receives(40)
+            daemon.assert_frames_add_up()
+
+
+def test_the_data_plane_becomes_the_configured_user(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, user="nobody") as daemon:
+        status = Path(f"/proc/{daemon.plane_pid()}/status").read_text()
+        assert "Uid:\t65534\t65534\t65534\t65534" in status
+        daemon.receives()
+        os.kill(daemon.plane_pid(), signal.SIGKILL)
+        daemon.wait(lambda: daemon.value("daemon", "restart_killed") == 1 and daemon.state() == "serving", "recovery")
+        daemon.receives()
+
+
+def test_a_user_who_does_not_exist_is_refused(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, user="nosuchuser", start=False) as daemon:
+        code, said = daemon.refused()
+    assert code == 78
+    assert "nosuchuser" in said
+
+
+def test_tagged_frames_are_captured_by_a_rule_with_their_vlan(rig: netns.Pair, tmp_path: Path) -> None:
+    captures = RAW + f'\n[[capture]]\nname = "tagged"\nport = {PORT}\nvlan = [100, 7]\ndecoder = "raw"\n'
+    with Daemon(rig, tmp_path, captures) as daemon:
+        with rig.far.entered():
+            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with raw:
+            raw.bind((rig.far.ifname, 0))
+            near, far = IPv4Address(rig.near.ipv4), IPv4Address(rig.far.ipv4)
+            inner = frames.ipv4(frames.udp(b"in a tunnel of tags", far, near, PORT), far, near)
+            for tags in ((100, 7), (100, 8), (7, 100)):
+                frame = frames.ethernet(inner, 0x0800, tags, destination=rig.near.mac)
+                raw.send(frame)
+        daemon.wait(lambda: daemon.rule("tagged", "packets") == 1, "the frame with the right tags")
+        daemon.receives()
+        assert daemon.rule("tagged", "packets") == 1
+
+
+def test_nothing_leaks_when_queues_are_bound_again_and_again(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        pid = daemon.plane_pid()
+
+        def holdings() -> tuple[int, int, int]:
+            """Descriptors and mappings of the data plane, descriptors of the supervisor."""
+            maps = Path(f"/proc/{pid}/maps").read_text().count("\n")
+            descriptors = [len(list(Path(f"/proc/{p}/fd").iterdir())) for p in (pid, daemon.pid)]
+            return descriptors[0], maps, descriptors[1]
+
+        def rebind(mtu: int) -> None:
+            before = daemon.value("daemon", "rebinds")
+            rig.near.link("mtu", str(mtu))
+            daemon.wait(lambda: daemon.value("daemon", "rebinds") > before and daemon.state() == "serving", "a rebind")
+
+        for mtu in (1400, 1300):  # what is made once, lazily, is made now
+            rebind(mtu)
+        daemon.recovers()
+        time.sleep(0.3)
+        before = holdings()
+        for step in range(12):
+            rebind(1400 + step)
+        daemon.recovers()
+        assert daemon.plane_pid() == pid
+        # A connection of a moment ago may still be open: what leaks would not go away.
+        daemon.wait(lambda: holdings() == before, f"{before} again, now {holdings()}")
+        daemon.assert_frames_add_up()
 
 
 # --- reload ----------------------------------------------------------------------------------------------------------

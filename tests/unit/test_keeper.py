@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterburnerd.supervisor.keeper import Backoff, HeartWatch, choose_cpu
+from afterburnerd.supervisor.keeper import Backoff, HeartWatch, check_fifo, choose_cpu
 from afterburnerd.supervisor.refusal import Refusal
 
 MS = 1_000_000
@@ -58,3 +58,10 @@ def test_a_steady_run_forgives_former_failures() -> None:
 def test_a_processor_that_is_not_ours_is_refused_by_name() -> None:
     with pytest.raises(Refusal, match=r"worker\[0\]\.cpu = 8000"):
         choose_cpu(8000, 0)
+
+
+def test_real_time_scheduling_is_for_isolated_processors_only() -> None:
+    check_fifo(0, 1, 0, [])
+    check_fifo(10, 3, 0, [2, 3])
+    with pytest.raises(Refusal, match="isolcpus=1"):
+        check_fifo(10, 1, 0, [2, 3])
