@@ -13,6 +13,7 @@
 # The environment is made beside the old one and renamed into place, so an interrupted run leaves the old version whole.
 # Wheels are kept in build/wheelhouse: a second run needs no network.
 set -euo pipefail
+umask 022
 cd "$(dirname "$0")/../.."
 DESTDIR=${DESTDIR:-} PREFIX=${PREFIX:-/usr/local}
 venv=.venv

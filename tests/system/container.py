@@ -50,7 +50,7 @@ mount -t overlay rig -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
 cd "$1/root"
 # this machine's own daemon, had it one, is not the subject
 rm -rf etc/afterburner etc/systemd/system/afterburner.service* usr/local/lib/afterburner var/log/journal
-cp -a "$2/." .
+cp -a "$2/." . && chmod 755 .
 rm -f etc/machine-id etc/resolv.conf
 systemd-id128 new > etc/machine-id
 mkdir -p etc/systemd/journald.conf.d
@@ -63,7 +63,7 @@ ln -sfn /dev/null etc/systemd/system/systemd-timesyncd.service
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs rig /run/systemd/nspawn
 exec systemd-nspawn -b -D "$1/root" --machine="$3" --hostname=rig --link-journal=no --register=no --keep-unit \\
-    --capability=all --private-network --resolv-conf=off -- "systemd.unit=$4"
+    --capability=all --system-call-filter=bpf --private-network --resolv-conf=off -- "systemd.unit=$4"
 """
 
 
