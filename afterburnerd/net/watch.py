@@ -69,6 +69,7 @@ class _Followed:
         self.users = 0  # follow() calls not undone
         self.route: Route | None = None  # None: to be read
         self.path: Path | None = None
+        self.made_of: tuple[object, ...] = ()  # what `path` was made of; the same objects make the same path
 
 
 class _Tended:
@@ -94,6 +95,7 @@ class Watcher:
         receive_buffer: int = 1 << 20,
     ) -> None:
         self.facts = Facts(interface=interface)
+        self._base = self.facts  # the facts without paths
         self.overflows = 0  # times notifications were lost and a snapshot made up for it
         self._sysfs = sysfs
         self._settle_time = settle
@@ -264,9 +266,11 @@ class Watcher:
         async with self._working:
             await self._read_details()
             await self._read_routes()
-            facts = self._without_paths()
-            await self._meet_neighbours(facts)
-            facts = msgspec.structs.replace(facts, paths=self._paths(facts))
+            base = self._without_paths()
+            if base != self._base:
+                self._base = base
+            await self._meet_neighbours(self._base)
+            facts = msgspec.structs.replace(self._base, paths=self._paths(self._base))
             if facts != self.facts:
                 self.facts = facts
             self._published.set()
@@ -357,7 +361,10 @@ class Watcher:
             key = routes.next_hop_key(followed.route, target)
             tended = self._tended.get(key) if key is not None else None
             entry = tended.entry if tended is not None else None
-            followed.path = routes.path(target, source, followed.route, facts, self._links, entry)
+            made_of = (followed.route, entry, facts, self._links.get(followed.route.index or 0))
+            if followed.path is None or any(a is not b for a, b in zip(made_of, followed.made_of, strict=True)):
+                followed.path = routes.path(target, source, followed.route, facts, self._links, entry)
+                followed.made_of = made_of
             found.append(followed.path)
         return tuple(found)
 
