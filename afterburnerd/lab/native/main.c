@@ -51,6 +51,8 @@ static int prepare(const struct ab_lab_options *o, struct ab_error *err)
         if (sched_setaffinity(0, sizeof(set), &set))
             return ab_fail(err, -errno, "sched_setaffinity(CPU %d): %s", o->cpu, strerror(errno));
     }
+    if (o->nice && setpriority(PRIO_PROCESS, 0, o->nice))
+        return ab_fail(err, -errno, "setpriority(%d): %s", o->nice, strerror(errno));
     setrlimit(RLIMIT_MEMLOCK, &unlimited); /* fails without privileges; what needs it then says so itself */
     return 0;
 }
@@ -61,10 +63,11 @@ int main(int argc, char **argv)
         const char *name;
         ab_lab_mode *run;
     } modes[] = {
-        {"bare-ping", ab_lab_bare_ping},       {"bare-pong", ab_lab_bare_pong},
-        {"bare-receive", ab_lab_bare_receive}, {"xdp-send", ab_lab_xdp_send},
-        {"socket-ping", ab_lab_socket_ping},   {"socket-pong", ab_lab_socket_pong},
-        {"socket-send", ab_lab_socket_send},   {"socket-receive", ab_lab_socket_receive},
+        {"bare-ping", ab_lab_bare_ping},           {"bare-pong", ab_lab_bare_pong},
+        {"bare-receive", ab_lab_bare_receive},     {"xdp-send", ab_lab_xdp_send},
+        {"socket-ping", ab_lab_socket_ping},       {"socket-pong", ab_lab_socket_pong},
+        {"worker-ping", ab_lab_worker_ping},       {"socket-send", ab_lab_socket_send},
+        {"socket-receive", ab_lab_socket_receive},
     };
     struct ab_error err = {0};
     struct ab_lab_options o;

@@ -3,6 +3,7 @@
  *
  *   bare-ping, bare-pong         round trip over bare AF_XDP                 pingpong.c
  *   socket-ping, socket-pong     the same with spinning UDP sockets          socket.c
+ *   worker-ping                  the same initiated by our worker's loop      worker_ping.c
  *   bare-receive                 count what arrives, nothing else            receive.c
  *   xdp-send                     traffic through AF_XDP                      send.c
  *   socket-send, socket-receive  traffic through UDP sockets                 socket.c
@@ -22,6 +23,7 @@ extern volatile sig_atomic_t ab_lab_stop;
 typedef int ab_lab_mode(const struct ab_lab_options *o, struct ab_error *err);
 
 ab_lab_mode ab_lab_bare_ping, ab_lab_bare_pong, ab_lab_bare_receive, ab_lab_xdp_send;
+ab_lab_mode ab_lab_worker_ping;
 ab_lab_mode ab_lab_socket_ping, ab_lab_socket_pong, ab_lab_socket_send, ab_lab_socket_receive;
 
 /* ab_lab_ready tells the parent that whoever waits for this mode may begin. */

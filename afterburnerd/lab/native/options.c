@@ -21,6 +21,7 @@ enum {
     OPT_NETNS = 256,
     OPT_DEVICE,
     OPT_PAYLOADS,
+    OPT_BPF,
     OPT_SMAC,
     OPT_DMAC,
     OPT_FROM,
@@ -40,6 +41,7 @@ enum {
     OPT_RING,
     OPT_BATCH,
     OPT_CPU,
+    OPT_NICE,
     OPT_GENERIC,
     OPT_BUSY_POLL,
 };
@@ -48,6 +50,7 @@ static const struct option table[] = {
     {"netns", 1, NULL, OPT_NETNS},
     {"device", 1, NULL, OPT_DEVICE},
     {"payloads", 1, NULL, OPT_PAYLOADS},
+    {"bpf", 1, NULL, OPT_BPF},
     {"smac", 1, NULL, OPT_SMAC},
     {"dmac", 1, NULL, OPT_DMAC},
     {"from", 1, NULL, OPT_FROM},
@@ -67,6 +70,7 @@ static const struct option table[] = {
     {"ring", 1, NULL, OPT_RING},
     {"batch", 1, NULL, OPT_BATCH},
     {"cpu", 1, NULL, OPT_CPU},
+    {"nice", 1, NULL, OPT_NICE},
     {"generic", 0, NULL, OPT_GENERIC},
     {"busy-poll", 0, NULL, OPT_BUSY_POLL},
     {NULL, 0, NULL, 0},
@@ -134,6 +138,9 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
     case OPT_PAYLOADS:
         o->payloads = text;
         return 0;
+    case OPT_BPF:
+        o->bpf = text;
+        return 0;
     case OPT_SMAC:
         return mac(o->smac, name, text, err);
     case OPT_DMAC:
@@ -198,6 +205,9 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
         rc = number(&v, name, text, 0, 1023, err);
         o->cpu = (int)v;
         return rc;
+    case OPT_NICE:
+        o->nice = atoi(text);
+        return o->nice < -20 || o->nice > 19 ? ab_fail(err, AB_EINVAL, "--nice %s: -20 to 19", text) : 0;
     case OPT_GENERIC:
         o->generic = true;
         return 0;

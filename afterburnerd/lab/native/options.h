@@ -16,6 +16,7 @@ struct ab_lab_options {
     const char *netns;    /* name under /run/netns to enter, NULL: stay */
     const char *device;   /* interface of the AF_XDP modes */
     const char *payloads; /* file of payloads, each behind a little-endian u16 length; NULL: `size` bytes of pattern */
+    const char *bpf;      /* the product's BPF object, for worker-ping */
     uint8_t smac[6], dmac[6]; /* of the frames that AF_XDP modes build */
     struct sockaddr_in6 from; /* source, IPv4 mapped; sport 0 where the mode does not need one */
     struct sockaddr_in6 to;   /* destination, IPv4 mapped */
@@ -31,6 +32,7 @@ struct ab_lab_options {
     uint32_t frame_size;      /* of the packet memory */
     uint32_t ring;            /* entries of each ring */
     uint32_t batch;           /* packets a system call */
+    int nice;                 /* nice value; the product's worker runs at -10 */
     int cpu;                  /* to pin to, -1: anywhere */
     bool generic;             /* attach the program in generic mode */
     bool busy_poll;           /* AF_XDP receive: drive the device's poll from the receiving thread */
