@@ -20,6 +20,7 @@ from types import TracebackType
 import msgspec
 
 from ..cli import ToolError
+from . import exits
 
 PROGRAM = Path(__file__).parent / "bin" / "afterburner-labio"
 
@@ -79,12 +80,26 @@ class Labio:
                 command.append(option)
             elif value is not None and value is not False:
                 command += [option, str(value)]
-        # Its own process group: a Ctrl-C of the terminal reaches us, and we end it in order.
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0)
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
         self._pending = b""
 
     def __enter__(self) -> Labio:
+        try:
+            with exits.held():
+                # Its own process group: a Ctrl-C of the terminal reaches us, and we end it in order.
+                self._process = subprocess.Popen(
+                    self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+                )
+        except BaseException:
+            self.close()
+            raise
         return self
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process, "used outside of its `with`"
+        return self._process
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -142,6 +157,8 @@ class Labio:
         return self.result(10)
 
     def close(self) -> None:
+        if self._process is None:
+            return
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             until = time.monotonic() + 2

@@ -41,6 +41,33 @@ def test_later_signals_do_not_disturb_the_clean_up(number: signal.Signals) -> No
     assert done.returncode == (-number if number == signal.SIGINT else 128 + number)
 
 
+HELD = """
+import os, signal, sys, time
+from afterburnerd.lab import exits
+
+with exits.unwinding():
+    try:
+        with exits.held():
+            with exits.held():
+                os.kill(os.getpid(), int(sys.argv[1]))
+                time.sleep(0.05)
+            print("not torn apart", file=sys.stderr)
+        print("never", file=sys.stderr)
+    finally:
+        with exits.held():
+            print("held again, once is enough", file=sys.stderr)
+        print("cleaned up", file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_held_signal_raises_at_the_end_of_the_step_and_only_once(number: signal.Signals) -> None:
+    done = subprocess.run([sys.executable, "-c", HELD, str(int(number))], capture_output=True, text=True, timeout=20)
+    said = [line for line in done.stderr.splitlines() if line[0].isalpha() and ":" not in line][:3]
+    assert said == ["not torn apart", "held again, once is enough", "cleaned up"], done.stderr
+    assert "never" not in done.stderr
+
+
 def test_handlers_are_as_they_were() -> None:
     from afterburnerd.lab import exits
 
