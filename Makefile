@@ -16,6 +16,13 @@ setup: ## install Debian packages, make .venv, build (skips what is done)
 build: ## build the C helper and the BPF object
 	@deploy/debian/setup.sh build
 
+demo: ## from nothing to a summary of packets received, decoded, lost: under a minute (needs root)
+	@[ "$$(id -u)" = 0 ] || { echo "make demo: it makes network namespaces and loads an XDP program, which needs root: run 'sudo make demo'" >&2; exit 77; }
+	@deploy/debian/setup.sh && $(BIN)/afterburner-lab demo $(ARGS)
+
+bench: setup ## run the benchmarks (needs root; ARGS=--json for one object each)
+	@code=0; for what in decoder raw; do $(BIN)/afterburner-lab bench $$what $(ARGS) || code=$$?; done; exit $$code
+
 test: setup ## run every test (privileged ones need root)
 	@$(PY) -m pytest $(ARGS)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from .. import __version__
-from ..cli import EXIT_CODES, Parser, run_tool
-from . import emit, exits, flood, rig
+from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
+from . import bench_raw, demo, emit, exits, flood, rig
 
 PROG = "afterburner-lab"
 
@@ -60,7 +60,38 @@ def build_parser() -> Parser:
 
     flood.add_arguments(command("flood", flood.run, "send UDP of one size at a chosen rate", flood.EXAMPLES))
     emit.add_arguments(command("emit", emit.run, "send real and broken Solana transactions", emit.EXAMPLES))
+
+    bench = command("bench", run_help, "measure")
+    benches = bench.add_subparsers(dest="bench", metavar="BENCH", required=True)
+    bench_raw.add_arguments(
+        command(
+            "raw",
+            bench_raw.run,
+            "measure the raw path against bare AF_XDP and UDP sockets",
+            bench_raw.EXAMPLES,
+            benches,
+        )
+    )
+    decoder = command("decoder", run_bench_decoder, "measure the transaction decoder against solders", within=benches)
+    decoder.add_argument("--rounds", type=int, default=31, metavar="N", help="rounds (default: 31)")
+    decoder.add_argument("--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)")
+    decoder.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
+
+    demo.add_arguments(command("demo", demo.run, "show it all: rig, daemon, traffic, figures, summary"))
     return parser
+
+
+def run_help(args: argparse.Namespace) -> int:
+    raise AssertionError("a benchmark is required")
+
+
+def run_bench_decoder(args: argparse.Namespace) -> int:
+    from . import bench_decoder  # needs solders, which only a development machine has
+
+    try:
+        return bench_decoder.run(args.json, args.rounds, cpu=args.cpu)
+    except ValueError as error:
+        raise ToolError(f"--{error}", EXIT_USAGE) from None
 
 
 def run_up(args: argparse.Namespace) -> int:
@@ -72,8 +103,7 @@ def run_up(args: argparse.Namespace) -> int:
         subnet=args.subnet,
         threaded_napi=args.threaded_napi,
     )
-    with exits.unwinding():
-        made = rig.up(wanted, _trace(args))
+    made = rig.up(wanted, _trace(args))
     if args.json:
         print(msgspec.json.encode(wanted).decode())
     else:
@@ -101,7 +131,8 @@ def _trace(args: argparse.Namespace) -> rig.Trace | None:
 def main(argv: Sequence[str] | None = None) -> int:
     def body() -> int:
         args = build_parser().parse_args(argv)
-        code: int = args.run(args)
+        with exits.unwinding():
+            code: int = args.run(args)
         return code
 
     return run_tool(PROG, body)

@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit
-set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --interface --mtu --name --queue --queues --rate --seed --shape --size --stock --subnet --to --via
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --interface --loss-duration --mode --mtu --name --queue --queues --rate --rounds --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -107,3 +107,23 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l to -x -d '
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -s 6 -l ipv6 -d 'the rig'"'"'s IPv6 address instead of its IPv4 address'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l name -x -d 'the rig to send from (default: afterburner)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l interface -x -d 'send from this namespace through DEV instead of from a rig'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using; and test $_shtab_afterburner_lab_npos -eq 0' -a bench -d Measure.
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a raw -d 'Measure the raw path against bare AF_XDP and UDP sockets.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l rounds -x -d 'rounds (default: 5)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l duration -x -d 'of each measurement (default: 1s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l loss-duration -x -d 'of the loss test (default: 30s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l worker-cpu -x -d 'CPU of the worker (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a decoder -d 'Measure the transaction decoder against solders.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l rounds -x -d 'rounds (default: 31)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l cpu -x -d 'CPU to measure on (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using; and test $_shtab_afterburner_lab_npos -eq 0' -a demo -d 'Show it all: rig, daemon, traffic, figures, summary.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using demo' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using demo' -l mode -xka "auto copy generic socket" -d 'how the daemon takes packets (default: auto)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using demo' -l seconds -x -d 'how long to send transactions (default: 8)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using demo' -l svg -xka "(__fish_complete_path (commandline -ct))" -d 'write what was shown as a picture (docs/demo.svg)'
