@@ -144,30 +144,36 @@ class TxReason(IntEnum):
     EMPTY = 1  # no bytes
     TOO_LONG = 2  # longer than the 65,535 bytes that 16-bit offsets can describe
     UNKNOWN_VERSION = 3  # the first byte, or that of the message, names a version that does not exist there
-    UNSUPPORTED_VERSION = 4  # a version 1 transaction (SIMD-0385), which this decoder does not read yet
+    UNSUPPORTED_VERSION = 4  # names a version above 1, which this decoder does not read
     BAD_COMPACT_U16 = 5  # a compact-u16 count is not in its shortest form, or is above 65,535
-    TRUNCATED_SIGNATURES = 6  # ends inside the signatures
-    TRUNCATED_HEADER = 7  # ends inside the message header
-    TRUNCATED_ACCOUNTS = 8  # ends inside the account keys
-    TRUNCATED_BLOCKHASH = 9  # ends inside the recent blockhash
-    TRUNCATED_INSTRUCTIONS = 10  # ends inside the instructions
-    TRUNCATED_LOOKUPS = 11  # ends inside the address-table lookups
-    TRAILING_BYTES = 12  # bytes left over behind the transaction
+    BAD_CONFIG_MASK = 6  # the configuration mask (v1) has unassigned bits, or half of the priority fee's
+    TRUNCATED_SIGNATURES = 7  # ends inside the signatures
+    TRUNCATED_HEADER = 8  # ends inside the message header
+    TRUNCATED_ACCOUNTS = 9  # ends inside the account keys
+    TRUNCATED_BLOCKHASH = 10  # ends inside the recent blockhash
+    TRUNCATED_CONFIG = 11  # ends inside the configuration values (v1)
+    TRUNCATED_INSTRUCTIONS = 12  # ends inside the instructions
+    TRUNCATED_LOOKUPS = 13  # ends inside the address-table lookups
+    TRAILING_BYTES = 14  # bytes left over behind the transaction
 
 
 class TxSanitize(IntEnum):
     """Why a well-formed transaction cannot be executed: its counts or indices contradict each other."""
 
     OK = 0  # counts and indices agree
-    READONLY_OVERLAP = 1  # signers and read-only accounts without signature are more than there are keys
-    NO_FEE_PAYER = 2  # no writable account that signs
-    EMPTY_LOOKUP = 3  # an address-table lookup that loads nothing
-    TOO_MANY_ACCOUNTS = 4  # more keys, with those loaded, than the 256 that an index can tell apart
-    PROGRAM_INDEX = 5  # the program of an instruction is not among the static keys
-    PROGRAM_IS_PAYER = 6  # the program of an instruction is the fee payer
-    ACCOUNT_INDEX = 7  # an instruction names an account beyond the keys
-    MISSING_SIGNATURES = 8  # fewer signatures than the header requires
-    EXTRA_SIGNATURES = 9  # more signatures than the header requires
+    TOO_MANY_SIGNATURES = 1  # more required signatures than the 12 that v1 allows
+    TOO_MANY_INSTRUCTIONS = 2  # more instructions than the 64 that v1 allows
+    READONLY_OVERLAP = 3  # signers and read-only accounts without signature are more than there are keys
+    NO_FEE_PAYER = 4  # no writable account that signs
+    EMPTY_LOOKUP = 5  # an address-table lookup that loads nothing
+    TOO_MANY_ACCOUNTS = 6  # more keys than the 64 that v1 allows; v0: with those loaded, than the 256 that an index can tell apart
+    DUPLICATE_ACCOUNT = 7  # two account keys are the same (v1)
+    BAD_HEAP_SIZE = 8  # the heap size (v1) is not a multiple of 1 KiB from 32 to 256 KiB
+    PROGRAM_INDEX = 9  # the program of an instruction is not among the static keys
+    PROGRAM_IS_PAYER = 10  # the program of an instruction is the fee payer
+    ACCOUNT_INDEX = 11  # an instruction names an account beyond the keys
+    MISSING_SIGNATURES = 12  # fewer signatures than the header requires
+    EXTRA_SIGNATURES = 13  # more signatures than the header requires
 
 
 class XdpBudget(msgspec.Struct, frozen=True):
@@ -197,29 +203,31 @@ class Tx(msgspec.Struct, frozen=True):
     num_required: int = 0  # message header: required signatures
     num_ro_signed: int = 0  # message header: read-only signed accounts
     num_ro_unsigned: int = 0  # message header: read-only unsigned accounts
+    config_mask: int = 0  # which configuration values there are (v1): the mask, whose upper bits are zero
     num_signatures: int = 0  # signatures
     num_accounts: int = 0  # static account keys
     num_instructions: int = 0  # instructions
     num_lookups: int = 0  # address-table lookups (v0)
     length: int = 0  # bytes that the transaction takes; malformed: the byte at which reading stopped
     signatures_off: int = 0  # first signature
-    message_off: int = 0  # first byte of what is signed
+    message_off: int = 0  # first byte of what is signed; that ends where the transaction does (v1: at the signatures)
     accounts_off: int = 0  # first account key
     blockhash_off: int = 0  # recent blockhash
-    instructions_off: int = 0  # first instruction
+    instructions_off: int = 0  # first instruction (v1: its head; behind the heads come the bodies)
     lookups_off: int = 0  # first lookup, 0: none
+    config_off: int = 0  # where the configuration values begin (v1), 0: a version without them
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<BBBBB1xHHHHHHHHHHH4x")
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<BBBBBBHHHHHHHHHHHH2x")
     SIZE: ClassVar[int] = 32
-    OFFSETS: ClassVar[dict[str, int]] = {"version": 0, "reason": 1, "num_required": 2, "num_ro_signed": 3, "num_ro_unsigned": 4, "num_signatures": 6, "num_accounts": 8, "num_instructions": 10, "num_lookups": 12, "length": 14, "signatures_off": 16, "message_off": 18, "accounts_off": 20, "blockhash_off": 22, "instructions_off": 24, "lookups_off": 26}
+    OFFSETS: ClassVar[dict[str, int]] = {"version": 0, "reason": 1, "num_required": 2, "num_ro_signed": 3, "num_ro_unsigned": 4, "config_mask": 5, "num_signatures": 6, "num_accounts": 8, "num_instructions": 10, "num_lookups": 12, "length": 14, "signatures_off": 16, "message_off": 18, "accounts_off": 20, "blockhash_off": 22, "instructions_off": 24, "lookups_off": 26, "config_off": 28}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.version, self.reason, self.num_required, self.num_ro_signed, self.num_ro_unsigned, self.num_signatures, self.num_accounts, self.num_instructions, self.num_lookups, self.length, self.signatures_off, self.message_off, self.accounts_off, self.blockhash_off, self.instructions_off, self.lookups_off)
+        return self.LAYOUT.pack(self.version, self.reason, self.num_required, self.num_ro_signed, self.num_ro_unsigned, self.config_mask, self.num_signatures, self.num_accounts, self.num_instructions, self.num_lookups, self.length, self.signatures_off, self.message_off, self.accounts_off, self.blockhash_off, self.instructions_off, self.lookups_off, self.config_off)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> Tx:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(version=v[0], reason=v[1], num_required=v[2], num_ro_signed=v[3], num_ro_unsigned=v[4], num_signatures=v[5], num_accounts=v[6], num_instructions=v[7], num_lookups=v[8], length=v[9], signatures_off=v[10], message_off=v[11], accounts_off=v[12], blockhash_off=v[13], instructions_off=v[14], lookups_off=v[15])
+        return cls(version=v[0], reason=v[1], num_required=v[2], num_ro_signed=v[3], num_ro_unsigned=v[4], config_mask=v[5], num_signatures=v[6], num_accounts=v[7], num_instructions=v[8], num_lookups=v[9], length=v[10], signatures_off=v[11], message_off=v[12], accounts_off=v[13], blockhash_off=v[14], instructions_off=v[15], lookups_off=v[16], config_off=v[17])
 
 
 class XdpSettings(msgspec.Struct, frozen=True):

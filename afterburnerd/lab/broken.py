@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from .transactions import SHAPES, Instruction, Lookup, Maker, Message, compact_u16
+from .transactions import SHAPES, Instruction, Lookup, Maker, Message, Transaction, compact_u16, memo
 
 Breaker = Callable[[Maker], bytes]
 
@@ -37,24 +37,43 @@ def _any(maker: Maker) -> bytes:
     return maker.make(maker.random.choice(list(SHAPES)))
 
 
-def _cut(section: str) -> Breaker:
-    """Ends the transaction somewhere inside a section (or at its very beginning, the signatures excepted)."""
+def _of_version(maker: Maker, *versions: int | None) -> Transaction:
+    """A transaction of a shape that has one of these versions."""
+    while True:
+        transaction = maker.transaction(maker.random.choice(list(SHAPES)))
+        if transaction.message.version in versions:
+            return transaction
+
+
+def _cut(section: str, *versions: int | None) -> Breaker:
+    """Ends the transaction somewhere inside a section, or at its very beginning; what comes first keeps a byte."""
 
     def breaker(maker: Maker) -> bytes:
-        shapes = [name for name in SHAPES if section != "lookups" or name.endswith("-v0") or name == "transfer-v0"]
         out = b""
-        for name, piece in maker.transaction(maker.random.choice(shapes)).sections():
+        for name, piece in _of_version(maker, *versions).sections():
             if name == section:
-                return out + piece[: maker.random.randrange(1 if name == "signatures" else 0, len(piece))]
+                return out + piece[: maker.random.randrange(0 if out else 1, len(piece))]
             out += piece
         raise AssertionError(f"no section {section}")
 
     return breaker
 
 
+def _bad_config_mask(maker: Maker) -> bytes:
+    """A v1 transaction whose mask has a bit that means nothing yet, or one of the two that belong together."""
+    data = bytearray(_of_version(maker, 1).pack())
+    mask = int.from_bytes(data[4:8], "little")
+    if maker.random.random() < 0.5:
+        mask |= 1 << maker.random.randrange(5, 32)
+    else:
+        mask ^= maker.random.choice((0b01, 0b10))
+    data[4:8] = mask.to_bytes(4, "little")
+    return bytes(data)
+
+
 def _bad_compact_u16(maker: Maker) -> bytes:
     """One of the counts behind the header is spelled in a way that is forbidden."""
-    transaction = maker.transaction(maker.random.choice(list(SHAPES)))
+    transaction = _of_version(maker, None, 0)
     spelled: list[int] = []
 
     def take_down(value: int) -> bytes:
@@ -81,29 +100,35 @@ def _bad_compact_u16(maker: Maker) -> bytes:
     return b"".join(piece for _, piece in transaction.sections(lie))
 
 
-def _unknown_version(maker: Maker) -> bytes:
-    """Either the first byte of all is a version that does not exist, or that of the message one that cannot be there."""
-    if maker.random.random() < 0.5:
-        first = maker.random.choice([b for b in range(0x80, 0x100) if b != 0x81])
-        return bytes([first]) + _any(maker)[1:]
-    transaction = maker.transaction("transfer-v0")
-    pieces = dict(transaction.sections())
-    pieces["header"] = bytes([maker.random.randrange(0x81, 0x100)]) + pieces["header"][1:]
-    return b"".join(pieces.values())
+def _version(first: tuple[int, ...], later: tuple[int, ...]) -> Breaker:
+    """Either the first byte of all is one of `first`, or the version byte behind the signatures is one of `later`."""
 
+    def breaker(maker: Maker) -> bytes:
+        if maker.random.random() < 0.5:
+            return bytes([maker.random.choice(first)]) + _any(maker)[1:]
+        pieces = dict(maker.transaction("transfer-v0").sections())
+        pieces["header"] = bytes([maker.random.choice(later)]) + pieces["header"][1:]
+        return b"".join(pieces.values())
+
+    return breaker
+
+
+BEYOND = tuple(range(0x82, 0xFF))  # version bytes that may get a meaning; 0xff begins off-chain messages
 
 MALFORMED: dict[str, Breaker] = {
     "empty": lambda maker: b"",
     "too_long": lambda maker: _any(maker).ljust(65_536, b"\0"),  # more than fits a datagram: for the decoder's tests
-    "unknown_version": _unknown_version,
-    "unsupported_version": Maker.make_v1,
+    "unknown_version": _version((0x80, 0xFF), (0x81, 0xFF)),
+    "unsupported_version": _version(BEYOND, BEYOND),
     "bad_compact_u16": _bad_compact_u16,
-    "truncated_signatures": _cut("signatures"),
-    "truncated_header": _cut("header"),
-    "truncated_accounts": _cut("accounts"),
-    "truncated_blockhash": _cut("blockhash"),
-    "truncated_instructions": _cut("instructions"),
-    "truncated_lookups": _cut("lookups"),
+    "bad_config_mask": _bad_config_mask,
+    "truncated_signatures": _cut("signatures", None, 0, 1),
+    "truncated_header": _cut("header", None, 0, 1),
+    "truncated_accounts": _cut("accounts", None, 0, 1),
+    "truncated_blockhash": _cut("blockhash", None, 0, 1),
+    "truncated_config": _cut("config", 1),
+    "truncated_instructions": _cut("instructions", None, 0, 1),
+    "truncated_lookups": _cut("lookups", 0),
     "trailing_bytes": lambda maker: _any(maker) + maker.random.randbytes(maker.random.randrange(1, 65)),
 }
 SENDABLE = tuple(reason for reason in MALFORMED if reason != "too_long")
@@ -112,9 +137,9 @@ SENDABLE = tuple(reason for reason in MALFORMED if reason != "too_long")
 # --- unsound ------------------------------------------------------------------------------------------------------------
 
 
-def _bend(shape: str, bend: Callable[[Maker, Message], Message]) -> Breaker:
-    """Signs a message after `bend` made it contradict itself."""
-    return lambda maker: maker.sign(bend(maker, maker.transaction(shape).message)).pack()
+def _bend(bend: Callable[[Maker, Message], Message], *shapes: str) -> Breaker:
+    """Signs a message of one of the shapes after `bend` made it contradict itself."""
+    return lambda maker: maker.sign(bend(maker, maker.transaction(maker.random.choice(shapes)).message)).pack()
 
 
 def _with_instruction(message: Message, instruction: Instruction) -> Message:
@@ -142,8 +167,35 @@ def _too_many_accounts(maker: Maker, message: Message) -> Message:
     return msgspec.structs.replace(message, lookups=(lookup,))
 
 
+def _too_many_signatures(maker: Maker) -> bytes:
+    """Thirteen signers; those that the maker has no keys of sign with noise."""
+    signers = [signer.key for signer in maker.signers] + [maker.key() for _ in range(5)]
+    return maker.sign(maker.compile(memo(b"one too many", *signers), version=1)).pack()
+
+
+def _too_many_instructions(maker: Maker, message: Message) -> Message:
+    """The least that an instruction can be, often enough."""
+    more = (Instruction(len(message.keys) - 1, b"", b""),) * maker.random.randrange(64, 80)
+    return msgspec.structs.replace(message, instructions=message.instructions + more)
+
+
+def _duplicate_account(maker: Maker, message: Message) -> Message:
+    there = maker.random.randrange(1, len(message.keys))
+    keys = (*message.keys[:there], message.keys[maker.random.randrange(there)], *message.keys[there + 1 :])
+    return msgspec.structs.replace(message, keys=keys)
+
+
+def _bad_heap_size(maker: Maker, message: Message) -> Message:
+    size = maker.random.choice((0, 31 * 1024, 32 * 1024 - 1, 33 * 1024 + 512, 256 * 1024 + 1, 257 * 1024, 2**32 - 1024))
+    return msgspec.structs.replace(message, config=msgspec.structs.replace(message.config, heap_size=size))
+
+
 def _program_index(maker: Maker, message: Message) -> Message:
     return _with_instruction(message, Instruction(maker.random.randrange(len(message.keys), 256), b"", b""))
+
+
+def _program_is_payer(maker: Maker, message: Message) -> Message:
+    return _with_instruction(message, Instruction(0, b"", b""))
 
 
 def _account_index(maker: Maker, message: Message) -> Message:
@@ -163,13 +215,17 @@ def _extra_signatures(maker: Maker) -> bytes:
 
 
 UNSOUND: dict[str, Breaker] = {
-    "readonly_overlap": _bend("transfer", _readonly_overlap),
-    "no_fee_payer": _bend("multisig", _no_fee_payer),
-    "empty_lookup": _bend("swap-v0", _empty_lookup),
-    "too_many_accounts": _bend("transfer-v0", _too_many_accounts),
-    "program_index": _bend("swap-v0", _program_index),
-    "program_is_payer": _bend("memo", lambda maker, message: _with_instruction(message, Instruction(0, b"", b""))),
-    "account_index": _bend("swap-v0", _account_index),
+    "too_many_signatures": _too_many_signatures,
+    "too_many_instructions": _bend(_too_many_instructions, "transfer-v1"),
+    "readonly_overlap": _bend(_readonly_overlap, "transfer", "transfer-v1"),
+    "no_fee_payer": _bend(_no_fee_payer, "multisig", "transfer-v0", "transfer-v1"),
+    "empty_lookup": _bend(_empty_lookup, "swap-v0"),
+    "too_many_accounts": _bend(_too_many_accounts, "transfer-v0"),  # the v1 way, 65 keys, would not fit a datagram
+    "duplicate_account": _bend(_duplicate_account, "swap-v1"),
+    "bad_heap_size": _bend(_bad_heap_size, "transfer-v1"),
+    "program_index": _bend(_program_index, "swap-v0", "swap-v1"),
+    "program_is_payer": _bend(_program_is_payer, "memo", "transfer-v1"),
+    "account_index": _bend(_account_index, "swap-v0", "swap-v1"),
     "missing_signatures": _missing_signatures,
     "extra_signatures": _extra_signatures,
 }

@@ -8,6 +8,7 @@ the signatures, and execute what is executable. The same seed gives the same byt
     what to do                            what is signed             what is sent
 
 A Transaction packs by sections (signatures, header, accounts ...): the breakers in broken.py cut and bend between them.
+Versions differ in the order of sections, and in how a section is written: see Message.sections.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 TARGET_BYTES = 235  # the size that all benchmarks of the project speak of; shapes "transfer" and "memo" have it
 MAX_BYTES = 1232  # largest legacy or v0 transaction: IPv6 minimum MTU 1280, less 48 bytes of IPv6 and UDP headers
-MAX_BYTES_V1 = 4096  # SIMD-0296
+MAX_BYTES_V1 = 4096  # largest v1 transaction (SIMD-0296); more than a datagram carries where the MTU is 1,500
 
 SYSTEM_PROGRAM = bytes(32)
 # ComputeBudget111111111111111111111111111111
@@ -86,8 +87,34 @@ class Table(msgspec.Struct, frozen=True):
     entries: tuple[bytes, ...]
 
 
+class Config(msgspec.Struct, frozen=True):
+    """What a v1 message says instead of calling the compute budget program; None: nothing (SIMD-0385, TransactionConfigMask).
+
+    On a cluster, a limit that is not said is zero: a transaction that shall be executed says both.
+    """
+
+    priority_fee: int | None = None  # lamports, for the whole transaction
+    compute_unit_limit: int | None = None
+    loaded_accounts_size: int | None = None  # bytes
+    heap_size: int | None = None  # bytes
+
+    @property
+    def mask(self) -> int:
+        said = (self.priority_fee, self.compute_unit_limit, self.loaded_accounts_size, self.heap_size)
+        return sum(bits for bits, value in zip((0b11, 0b100, 0b1000, 0b10000), said, strict=True) if value is not None)
+
+    def pack(self) -> bytes:
+        out = b"" if self.priority_fee is None else self.priority_fee.to_bytes(8, "little")
+        for value in (self.compute_unit_limit, self.loaded_accounts_size, self.heap_size):
+            out += b"" if value is None else value.to_bytes(4, "little")
+        return out
+
+
+NO_CONFIG = Config()
+
+
 class Message(msgspec.Struct, frozen=True):
-    """What is signed. version: None for legacy, else 0."""
+    """What is signed. version: None for legacy, else 0 or 1."""
 
     version: int | None
     required: int  # signatures
@@ -96,10 +123,14 @@ class Message(msgspec.Struct, frozen=True):
     keys: tuple[bytes, ...]
     blockhash: bytes
     instructions: tuple[Instruction, ...]
-    lookups: tuple[Lookup, ...] = ()
+    lookups: tuple[Lookup, ...] = ()  # v0
+    config: Config = NO_CONFIG  # v1
 
     def sections(self, count: Encoder = compact_u16) -> Iterator[tuple[str, bytes]]:
-        """The message in named pieces, in order. `count` writes the lengths: a liar can be passed for it."""
+        """The message in named pieces, in order. `count` writes the lengths: a liar can be passed for it (v1 has none)."""
+        if self.version == 1:
+            yield from self._sections_v1()
+            return
         prefix = b"" if self.version is None else bytes([0x80 | self.version])
         yield "header", prefix + bytes([self.required, self.readonly_signed, self.readonly_unsigned])
         yield "accounts", count(len(self.keys)) + b"".join(self.keys)
@@ -118,13 +149,15 @@ class Message(msgspec.Struct, frozen=True):
     def pack(self) -> bytes:
         return b"".join(piece for _, piece in self.sections())
 
-    def pack_v1(self) -> bytes:
-        """The same content as a version 1 message (SIMD-0385), without configuration words and without lookups."""
-        out = bytes([0x81, self.required, self.readonly_signed, self.readonly_unsigned]) + bytes(4) + self.blockhash
-        out += bytes([len(self.instructions), len(self.keys)]) + b"".join(self.keys)
-        for ix in self.instructions:
-            out += bytes([ix.program, len(ix.accounts)]) + len(ix.data).to_bytes(2, "little")
-        return out + b"".join(ix.accounts + ix.data for ix in self.instructions)
+    def _sections_v1(self) -> Iterator[tuple[str, bytes]]:
+        """SIMD-0385, Transaction V1 Specification. Both counts belong to the accounts, since they stand in front of them."""
+        header = bytes([0x81, self.required, self.readonly_signed, self.readonly_unsigned])
+        yield "header", header + self.config.mask.to_bytes(4, "little")
+        yield "blockhash", self.blockhash
+        yield "accounts", bytes([len(self.instructions), len(self.keys)]) + b"".join(self.keys)
+        yield "config", self.config.pack()
+        heads = (bytes([ix.program, len(ix.accounts)]) + len(ix.data).to_bytes(2, "little") for ix in self.instructions)
+        yield "instructions", b"".join(heads) + b"".join(ix.accounts + ix.data for ix in self.instructions)
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -134,6 +167,10 @@ class Transaction(msgspec.Struct, frozen=True):
     message: Message
 
     def sections(self, count: Encoder = compact_u16) -> Iterator[tuple[str, bytes]]:
+        if self.message.version == 1:
+            yield from self.message.sections()
+            yield "signatures", b"".join(self.signatures)
+            return
         yield "signatures", compact_u16(len(self.signatures)) + b"".join(self.signatures)
         yield from self.message.sections(count)
 
@@ -147,10 +184,12 @@ def compile_message(
     blockhash: bytes,
     version: int | None = None,
     tables: Sequence[Table] = (),
+    config: Config = NO_CONFIG,
 ) -> Message:
     """Turns calls into a message: each key once, the payer first, then by right (signs and writes, signs, writes, reads).
 
-    With version 0, an account that is in a table, does not sign and is no program is loaded from the table.
+    With version 0, an account that is in a table, does not sign and is no program is loaded from the table. `config` is
+    for version 1.
     """
     rights = {payer: (True, True)}
     for call in calls:
@@ -192,6 +231,7 @@ def compile_message(
             Instruction(index[call.program], bytes(index[a.key] for a in call.accounts), call.data) for call in calls
         ),
         lookups=tuple(lookups),
+        config=config,
     )
 
 
@@ -247,13 +287,14 @@ class Maker:
         self._made = 0
 
     def make(self, shape: str) -> bytes:
-        """One packed transaction of the given shape (see SHAPES)."""
+        """One packed transaction of the given shape (see SHAPES and LARGE_SHAPES)."""
         return self.transaction(shape).pack()
 
     def transaction(self, shape: str) -> Transaction:
-        if shape not in SHAPES:
-            raise ValueError(f"no shape {shape!r}: there are {', '.join(SHAPES)}")
-        return self.sign(SHAPES[shape](self))
+        shapes = SHAPES | LARGE_SHAPES
+        if shape not in shapes:
+            raise ValueError(f"no shape {shape!r}: there are {', '.join(shapes)}")
+        return self.sign(shapes[shape](self))
 
     def sign(self, message: Message) -> Transaction:
         """Signs for the first `required` keys of the message; keys of strangers get a signature that does not verify."""
@@ -263,12 +304,6 @@ class Maker:
             signer = self._by_key.get(key)
             signatures.append(signer.sign(packed) if signer else self.random.randbytes(64))
         return Transaction(tuple(signatures), message)
-
-    def make_v1(self) -> bytes:
-        """A transfer as a version 1 transaction: message first, signatures behind it without a count."""
-        message = self.compile(transfer(self.payer(), self.key(), self.serial()))
-        packed = message.pack_v1()
-        return packed + b"".join(self._by_key[key].sign(packed) for key in message.keys[: message.required])
 
     def serial(self) -> int:
         """A number that no other transaction of this maker has, large enough for a transfer to be worth the rent."""
@@ -281,10 +316,16 @@ class Maker:
     def key(self) -> bytes:
         return self.random.randbytes(32)
 
-    def compile(self, *calls: Call, version: int | None = None, tables: Sequence[Table] = ()) -> Message:
+    def compile(
+        self,
+        *calls: Call,
+        version: int | None = None,
+        tables: Sequence[Table] = (),
+        config: Config = NO_CONFIG,
+    ) -> Message:
         """compile_message with the first signing account of the calls as payer."""
         payer = next(account.key for call in calls for account in call.accounts if account.signer)
-        return compile_message(payer, calls, self.blockhash, version, tables)
+        return compile_message(payer, calls, self.blockhash, version, tables, config)
 
 
 def _bare_transfer(maker: Maker) -> Message:
@@ -342,6 +383,16 @@ def _v0_transfer(maker: Maker) -> Message:
     return maker.compile(transfer(maker.payer(), maker.key(), maker.serial()), version=0)
 
 
+def _v1_transfer(maker: Maker) -> Message:
+    config = Config(priority_fee=5_000, compute_unit_limit=450, loaded_accounts_size=65_536)
+    return maker.compile(transfer(maker.payer(), maker.key(), maker.serial()), version=1, config=config)
+
+
+def _swap_v1(maker: Maker) -> Message:
+    config = Config(10_000, 400_000, 2 * 1024 * 1024, 64 * 1024)
+    return maker.compile(_swap_calls(maker)[0][-1], version=1, config=config)
+
+
 def _max(maker: Maker) -> Message:
     """A memo that fills the largest transaction to the last byte."""
     payer, serial = maker.payer(), maker.serial()
@@ -349,7 +400,15 @@ def _max(maker: Maker) -> Message:
     return maker.compile(memo((b"%d " % serial).ljust(room, b"."), payer))
 
 
-# Name -> what it is. The size of each is what the tests say.
+def _max_v1(maker: Maker) -> Message:
+    """The same in version 1, to which a larger size was given."""
+    payer, serial = maker.payer(), maker.serial()
+    config = Config(compute_unit_limit=1_400_000, loaded_accounts_size=2 * 1024 * 1024)
+    room = MAX_BYTES_V1 - 64 - len(maker.compile(memo(b"", payer), version=1, config=config).pack())
+    return maker.compile(memo((b"%d " % serial).ljust(room, b"."), payer), version=1, config=config)
+
+
+# Name -> what it is. The size of each is what the tests say. All of these fit one datagram.
 SHAPES: dict[str, Callable[[Maker], Message]] = {
     "transfer": _transfer,  # 235 bytes: a transfer of lamports with 20 ignored bytes behind its data
     "transfer-bare": _bare_transfer,  # 215 bytes: the same without them, the smallest transfer there is
@@ -358,5 +417,11 @@ SHAPES: dict[str, Callable[[Maker], Message]] = {
     "multisig": _multisig,  # three signers, two transfers, a memo
     "swap": _swap,  # compute budget, then a call with 23 accounts
     "swap-v0": _swap_v0,  # the same, most accounts from two address tables
-    "max": _max,  # 1,232 bytes: the largest
+    "transfer-v1": _v1_transfer,  # 236 bytes: that as a v1 message, with fee and limits
+    "swap-v1": _swap_v1,  # the swap as a v1 message: all accounts named, every configuration value
+    "max": _max,  # 1,232 bytes: the largest of legacy and v0
+}
+# For streams: too large for a datagram of an ordinary link.
+LARGE_SHAPES: dict[str, Callable[[Maker], Message]] = {
+    "max-v1": _max_v1,  # 4,096 bytes: the largest of all
 }

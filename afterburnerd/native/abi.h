@@ -84,31 +84,37 @@ enum ab_tx_reason {
     AB_TX_EMPTY = 1, /* no bytes */
     AB_TX_TOO_LONG = 2, /* longer than the 65,535 bytes that 16-bit offsets can describe */
     AB_TX_UNKNOWN_VERSION = 3, /* the first byte, or that of the message, names a version that does not exist there */
-    AB_TX_UNSUPPORTED_VERSION = 4, /* a version 1 transaction (SIMD-0385), which this decoder does not read yet */
+    AB_TX_UNSUPPORTED_VERSION = 4, /* names a version above 1, which this decoder does not read */
     AB_TX_BAD_COMPACT_U16 = 5, /* a compact-u16 count is not in its shortest form, or is above 65,535 */
-    AB_TX_TRUNCATED_SIGNATURES = 6, /* ends inside the signatures */
-    AB_TX_TRUNCATED_HEADER = 7, /* ends inside the message header */
-    AB_TX_TRUNCATED_ACCOUNTS = 8, /* ends inside the account keys */
-    AB_TX_TRUNCATED_BLOCKHASH = 9, /* ends inside the recent blockhash */
-    AB_TX_TRUNCATED_INSTRUCTIONS = 10, /* ends inside the instructions */
-    AB_TX_TRUNCATED_LOOKUPS = 11, /* ends inside the address-table lookups */
-    AB_TX_TRAILING_BYTES = 12, /* bytes left over behind the transaction */
-    AB_TX_END = 13,
+    AB_TX_BAD_CONFIG_MASK = 6, /* the configuration mask (v1) has unassigned bits, or half of the priority fee's */
+    AB_TX_TRUNCATED_SIGNATURES = 7, /* ends inside the signatures */
+    AB_TX_TRUNCATED_HEADER = 8, /* ends inside the message header */
+    AB_TX_TRUNCATED_ACCOUNTS = 9, /* ends inside the account keys */
+    AB_TX_TRUNCATED_BLOCKHASH = 10, /* ends inside the recent blockhash */
+    AB_TX_TRUNCATED_CONFIG = 11, /* ends inside the configuration values (v1) */
+    AB_TX_TRUNCATED_INSTRUCTIONS = 12, /* ends inside the instructions */
+    AB_TX_TRUNCATED_LOOKUPS = 13, /* ends inside the address-table lookups */
+    AB_TX_TRAILING_BYTES = 14, /* bytes left over behind the transaction */
+    AB_TX_END = 15,
 };
 
 /* why a well-formed transaction cannot be executed: its counts or indices contradict each other */
 enum ab_tx_sanitize {
     AB_TX_SANITIZE_OK = 0, /* counts and indices agree */
-    AB_TX_SANITIZE_READONLY_OVERLAP = 1, /* signers and read-only accounts without signature are more than there are keys */
-    AB_TX_SANITIZE_NO_FEE_PAYER = 2, /* no writable account that signs */
-    AB_TX_SANITIZE_EMPTY_LOOKUP = 3, /* an address-table lookup that loads nothing */
-    AB_TX_SANITIZE_TOO_MANY_ACCOUNTS = 4, /* more keys, with those loaded, than the 256 that an index can tell apart */
-    AB_TX_SANITIZE_PROGRAM_INDEX = 5, /* the program of an instruction is not among the static keys */
-    AB_TX_SANITIZE_PROGRAM_IS_PAYER = 6, /* the program of an instruction is the fee payer */
-    AB_TX_SANITIZE_ACCOUNT_INDEX = 7, /* an instruction names an account beyond the keys */
-    AB_TX_SANITIZE_MISSING_SIGNATURES = 8, /* fewer signatures than the header requires */
-    AB_TX_SANITIZE_EXTRA_SIGNATURES = 9, /* more signatures than the header requires */
-    AB_TX_SANITIZE_END = 10,
+    AB_TX_SANITIZE_TOO_MANY_SIGNATURES = 1, /* more required signatures than the 12 that v1 allows */
+    AB_TX_SANITIZE_TOO_MANY_INSTRUCTIONS = 2, /* more instructions than the 64 that v1 allows */
+    AB_TX_SANITIZE_READONLY_OVERLAP = 3, /* signers and read-only accounts without signature are more than there are keys */
+    AB_TX_SANITIZE_NO_FEE_PAYER = 4, /* no writable account that signs */
+    AB_TX_SANITIZE_EMPTY_LOOKUP = 5, /* an address-table lookup that loads nothing */
+    AB_TX_SANITIZE_TOO_MANY_ACCOUNTS = 6, /* more keys than the 64 that v1 allows; v0: with those loaded, than the 256 that an index can tell apart */
+    AB_TX_SANITIZE_DUPLICATE_ACCOUNT = 7, /* two account keys are the same (v1) */
+    AB_TX_SANITIZE_BAD_HEAP_SIZE = 8, /* the heap size (v1) is not a multiple of 1 KiB from 32 to 256 KiB */
+    AB_TX_SANITIZE_PROGRAM_INDEX = 9, /* the program of an instruction is not among the static keys */
+    AB_TX_SANITIZE_PROGRAM_IS_PAYER = 10, /* the program of an instruction is the fee payer */
+    AB_TX_SANITIZE_ACCOUNT_INDEX = 11, /* an instruction names an account beyond the keys */
+    AB_TX_SANITIZE_MISSING_SIGNATURES = 12, /* fewer signatures than the header requires */
+    AB_TX_SANITIZE_EXTRA_SIGNATURES = 13, /* more signatures than the header requires */
+    AB_TX_SANITIZE_END = 14,
 };
 
 /* first bytes of the statistics segment; the blocks follow, described by the JSON text at its end */
@@ -144,19 +150,20 @@ struct ab_tx {
     uint8_t num_required; /* message header: required signatures */
     uint8_t num_ro_signed; /* message header: read-only signed accounts */
     uint8_t num_ro_unsigned; /* message header: read-only unsigned accounts */
-    uint8_t pad; /* zero */
+    uint8_t config_mask; /* which configuration values there are (v1): the mask, whose upper bits are zero */
     uint16_t num_signatures; /* signatures */
     uint16_t num_accounts; /* static account keys */
     uint16_t num_instructions; /* instructions */
     uint16_t num_lookups; /* address-table lookups (v0) */
     uint16_t length; /* bytes that the transaction takes; malformed: the byte at which reading stopped */
     uint16_t signatures_off; /* first signature */
-    uint16_t message_off; /* first byte of what is signed */
+    uint16_t message_off; /* first byte of what is signed; that ends where the transaction does (v1: at the signatures) */
     uint16_t accounts_off; /* first account key */
     uint16_t blockhash_off; /* recent blockhash */
-    uint16_t instructions_off; /* first instruction */
+    uint16_t instructions_off; /* first instruction (v1: its head; behind the heads come the bodies) */
     uint16_t lookups_off; /* first lookup, 0: none */
-    uint16_t pad2[2]; /* zero */
+    uint16_t config_off; /* where the configuration values begin (v1), 0: a version without them */
+    uint16_t pad; /* zero */
 };
 _Static_assert(sizeof(struct ab_tx) == 32, "struct ab_tx changed size");
 
@@ -281,12 +288,14 @@ struct ab_stats_worker {
     uint64_t malformed_empty; /* datagrams that are not a transaction: no bytes */
     uint64_t malformed_too_long; /* datagrams that are not a transaction: longer than the 65,535 bytes that 16-bit offsets can describe */
     uint64_t malformed_unknown_version; /* datagrams that are not a transaction: the first byte, or that of the message, names a version that does not exist there */
-    uint64_t malformed_unsupported_version; /* datagrams that are not a transaction: a version 1 transaction (SIMD-0385), which this decoder does not read yet */
+    uint64_t malformed_unsupported_version; /* datagrams that are not a transaction: names a version above 1, which this decoder does not read */
     uint64_t malformed_bad_compact_u16; /* datagrams that are not a transaction: a compact-u16 count is not in its shortest form, or is above 65,535 */
+    uint64_t malformed_bad_config_mask; /* datagrams that are not a transaction: the configuration mask (v1) has unassigned bits, or half of the priority fee's */
     uint64_t malformed_truncated_signatures; /* datagrams that are not a transaction: ends inside the signatures */
     uint64_t malformed_truncated_header; /* datagrams that are not a transaction: ends inside the message header */
     uint64_t malformed_truncated_accounts; /* datagrams that are not a transaction: ends inside the account keys */
     uint64_t malformed_truncated_blockhash; /* datagrams that are not a transaction: ends inside the recent blockhash */
+    uint64_t malformed_truncated_config; /* datagrams that are not a transaction: ends inside the configuration values (v1) */
     uint64_t malformed_truncated_instructions; /* datagrams that are not a transaction: ends inside the instructions */
     uint64_t malformed_truncated_lookups; /* datagrams that are not a transaction: ends inside the address-table lookups */
     uint64_t malformed_trailing_bytes; /* datagrams that are not a transaction: bytes left over behind the transaction */
@@ -301,7 +310,7 @@ struct ab_stats_worker {
     uint64_t drop_multi_buffer; /* frames dropped by the worker: spans several frames and does not fit one: raise frame_size [packets] */
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[3];
+    uint64_t pad[1];
 };
 _Static_assert(sizeof(struct ab_stats_worker) == 18816, "struct ab_stats_worker changed size");
 

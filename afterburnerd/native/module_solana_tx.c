@@ -95,6 +95,30 @@ static PyObject *tx_lookups(PyObject *self, PyObject *arg)
     return list;
 }
 
+/* option: an integer where `there`, else None. */
+static PyObject *option(int there, unsigned long long value)
+{
+    return there ? PyLong_FromUnsignedLongLong(value) : Py_NewRef(Py_None);
+}
+
+static PyObject *tx_config(PyObject *self, PyObject *arg)
+{
+    struct ab_tx tx;
+    struct ab_tx_config config;
+    Py_buffer data;
+    const uint8_t *p = tx_open(arg, &data, &tx);
+
+    (void)self;
+    if (!p)
+        return NULL;
+    ab_tx_config(&tx, p, &config);
+    PyBuffer_Release(&data);
+    return Py_BuildValue("(NNNN)", option(tx.config_mask & AB_TX_CONFIG_PRIORITY_FEE, config.priority_fee),
+                         option(tx.config_mask & AB_TX_CONFIG_COMPUTE_UNIT_LIMIT, config.compute_unit_limit),
+                         option(tx.config_mask & AB_TX_CONFIG_LOADED_ACCOUNTS_SIZE, config.loaded_accounts_size),
+                         option(tx.config_mask & AB_TX_CONFIG_HEAP_SIZE, config.heap_size));
+}
+
 /* tx_decode_many: the clock is read here, on both sides of the loop, so that a benchmark measures the loop alone. */
 static PyObject *tx_decode_many(PyObject *self, PyObject *args)
 {
@@ -145,6 +169,8 @@ static PyMethodDef methods[] = {
     {"tx_sanitize", tx_sanitize, METH_O, "tx_sanitize(data) -> TxSanitize; ValueError where data is no transaction"},
     {"tx_instructions", tx_instructions, METH_O, "tx_instructions(data) -> [(program index, account indices, data)]"},
     {"tx_lookups", tx_lookups, METH_O, "tx_lookups(data) -> [(table key, writable indices, read-only indices)]"},
+    {"tx_config", tx_config, METH_O,
+     "tx_config(data) -> (priority fee, compute unit limit, loaded accounts size, heap size), None where not said"},
     {NULL, NULL, 0, NULL},
 };
 

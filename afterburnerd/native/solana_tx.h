@@ -13,8 +13,18 @@
  *    ^ compact-u16         ^ v0 only   ^ compact-u16                 ^                           ^ v0 only
  *      below 128             header: required, read-only signed, read-only unsigned
  *
- *   v1 (SIMD-0385; message first, signatures last, up to 4,096 bytes by SIMD-0296): begins with 0x81, which no
- *   signature count of the other two can be. Recognised, and refused as AB_TX_UNSUPPORTED_VERSION: see decode_v1().
+ *   v1 (SIMD-0385 "Transaction V1 Specification": message first, counts of one byte, no lookups, signatures last)
+ *
+ *     message_off   blockhash_off     accounts_off  config_off   instructions_off           signatures_off
+ *     |             |                 |             |            |                          |
+ *   [0x81][3 B][4 B][32 bytes ..][i][n][32 n bytes][values ....][4 B heads: i][bodies: i ..][64 B each]
+ *          header    called the   ^ instructions,   4 bytes a    program,      accounts,     as many as the header
+ *               mask lifetime       keys            bit of mask  their counts  data          requires
+ *
+ *   The first byte tells them apart: 0x81 cannot be a signature count.
+ *
+ *   A transaction has at most 1,232 bytes, v1 at most 4,096 (SIMD-0296). That is a limit of what carries it and of the
+ *   cluster: neither the SDK's deserializer nor its sanitize() asks for the size, and so nothing here does.
  *
  * Two questions are kept apart, as the validators do. ab_tx_decode() asks whether the bytes have the shape of a
  * transaction; its yes is the yes of the Solana SDK's deserializer (the tests compare the two on every input they can
@@ -74,11 +84,29 @@ struct ab_tx_lookup {
     uint16_t num_readonly; /* indices of read-only accounts */
 };
 
-/* Where a walk stands. One struct for both kinds of walk; v1 will need `data`, since it keeps the fixed-size heads of
- * all instructions in front of their bodies. */
+/* What a v1 transaction says in front of its instructions, where the other versions call the compute budget program
+ * (SIMD-0385 "TransactionConfigMask"). What it does not say is zero here, and zero for a cluster, except for the heap,
+ * of which it has 32 KiB then. */
+struct ab_tx_config {
+    uint64_t priority_fee;         /* lamports, for the whole transaction */
+    uint32_t compute_unit_limit;   /* compute units */
+    uint32_t loaded_accounts_size; /* most bytes of account data to be loaded */
+    uint32_t heap_size;            /* bytes */
+};
+
+/* Bits of tx->config_mask: which of them it says. The priority fee takes two bits since it takes two words. */
+#define AB_TX_CONFIG_PRIORITY_FEE 0x03
+#define AB_TX_CONFIG_COMPUTE_UNIT_LIMIT 0x04
+#define AB_TX_CONFIG_LOADED_ACCOUNTS_SIZE 0x08
+#define AB_TX_CONFIG_HEAP_SIZE 0x10
+
+/* ab_tx_config: reads them. All zero where the transaction has none, is of another version, or was not decoded. */
+void ab_tx_config(const struct ab_tx *tx, const uint8_t *p, struct ab_tx_config *out);
+
+/* Where a walk stands. One struct for both kinds of walk. */
 struct ab_tx_walk {
     uint32_t at;   /* next byte to be read */
-    uint32_t data; /* v1: body of the next instruction */
+    uint32_t body; /* v1: accounts and data of the next instruction, whose head is at `at` */
     uint16_t left; /* elements still to come */
 };
 

@@ -43,6 +43,59 @@ static void touch(const uint8_t *p, uint32_t off, uint32_t len)
     __asm__ volatile("" : : "r"(sum)); /* keeps the loop */
 }
 
+/* check_v1_walks: heads in a row, and their bodies in a row behind them. */
+static void check_v1_walks(const struct ab_tx *tx, const uint8_t *p)
+{
+    struct ab_tx_walk walk = ab_tx_instructions(tx);
+    uint32_t steps = 0, head = tx->instructions_off, at = head + 4u * tx->num_instructions;
+    struct ab_tx_instruction ix;
+    struct ab_tx_lookup lookup;
+
+    for (; ab_tx_instruction_next(&walk, tx, p, &ix); steps++, head += 4) {
+        MUST(ix.program == p[head] && ix.num_accounts == p[head + 1]);
+        MUST(ix.data_len == p[head + 2] + 256 * p[head + 3]);
+        MUST(ix.accounts_off == at && ix.data_off == at + ix.num_accounts);
+        at = (uint32_t)ix.data_off + ix.data_len;
+        MUST(at <= tx->signatures_off);
+        touch(p, ix.accounts_off, ix.num_accounts);
+        touch(p, ix.data_off, ix.data_len);
+    }
+    MUST(steps == tx->num_instructions && at == tx->signatures_off);
+    MUST(!ab_tx_instruction_next(&walk, tx, p, &ix));
+    walk = ab_tx_lookups(tx);
+    MUST(tx->lookups_off == 0 && tx->num_lookups == 0 && !ab_tx_lookup_next(&walk, tx, p, &lookup));
+}
+
+/* check_v1: parts that follow each other without a gap, every word of the configuration where its bit says. */
+static void check_v1(const struct ab_tx *tx, const uint8_t *p)
+{
+    uint32_t at = 8, mask = p[4];
+    struct ab_tx_config config;
+
+    MUST(p[0] == 0x81 && tx->message_off == 0 && p[5] == 0 && p[6] == 0 && p[7] == 0);
+    MUST(p[1] == tx->num_required && p[2] == tx->num_ro_signed && p[3] == tx->num_ro_unsigned);
+    MUST(mask == tx->config_mask && mask < 32 && (mask & 1) == (mask >> 1 & 1));
+    MUST(tx->blockhash_off == at);
+    at += AB_TX_KEY_BYTES + 2;
+    MUST(tx->num_instructions == p[at - 2] && tx->num_accounts == p[at - 1] && tx->accounts_off == at);
+    at += (uint32_t)tx->num_accounts * AB_TX_KEY_BYTES;
+    MUST(tx->config_off == at);
+    ab_tx_config(tx, p, &config);
+    MUST(mask & 1 ? memcmp(&config.priority_fee, p + at, 8) == 0 : config.priority_fee == 0);
+    at += mask & 1 ? 8 : 0;
+    MUST(mask & 4 ? memcmp(&config.compute_unit_limit, p + at, 4) == 0 : config.compute_unit_limit == 0);
+    at += mask & 4 ? 4 : 0;
+    MUST(mask & 8 ? memcmp(&config.loaded_accounts_size, p + at, 4) == 0 : config.loaded_accounts_size == 0);
+    at += mask & 8 ? 4 : 0;
+    MUST(mask & 16 ? memcmp(&config.heap_size, p + at, 4) == 0 : config.heap_size == 0);
+    at += mask & 16 ? 4 : 0;
+    MUST(tx->instructions_off == at);
+    check_v1_walks(tx, p);
+    MUST(tx->num_signatures == tx->num_required);
+    MUST(tx->length == tx->signatures_off + (uint32_t)tx->num_signatures * AB_TX_SIGNATURE_BYTES);
+    touch(p, 0, tx->length);
+}
+
 static void check_walks(const struct ab_tx *tx, const uint8_t *p)
 {
     struct ab_tx_walk walk = ab_tx_instructions(tx);
@@ -85,8 +138,13 @@ static void check_decoded(const struct ab_tx *tx, const uint8_t *p, uint32_t len
 {
     uint32_t at = tx->signatures_off;
 
-    MUST(tx->version == AB_TX_LEGACY || tx->version == 0);
+    MUST(tx->version == AB_TX_LEGACY || tx->version == 0 || tx->version == 1);
     MUST(tx->length <= len && (tx->reason == AB_TX_OK) == (tx->length == len));
+    if (tx->version == 1) {
+        check_v1(tx, p);
+        return;
+    }
+    MUST(tx->config_mask == 0 && tx->config_off == 0);
     MUST(at == 1 && p[0] == tx->num_signatures);
     at += (uint32_t)tx->num_signatures * AB_TX_SIGNATURE_BYTES;
     MUST(tx->message_off == at);
@@ -131,8 +189,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct ab_tx_walk walk = ab_tx_instructions(&tx);
         struct ab_tx_instruction ix;
         struct ab_tx_lookup lookup;
+        struct ab_tx_config config;
 
         MUST(ab_tx_sanitize(&tx, p) == AB_EINVAL);
+        ab_tx_config(&tx, p, &config);
+        MUST(config.priority_fee == 0 && config.compute_unit_limit == 0);
+        MUST(config.loaded_accounts_size == 0 && config.heap_size == 0);
         MUST(!ab_tx_instruction_next(&walk, &tx, p, &ix));
         walk = ab_tx_lookups(&tx);
         MUST(!ab_tx_lookup_next(&walk, &tx, p, &lookup));

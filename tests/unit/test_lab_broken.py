@@ -9,7 +9,9 @@ from solders.transaction import VersionedTransaction
 
 from afterburnerd.abi.layout import TxReason, TxSanitize
 from afterburnerd.lab import broken
-from afterburnerd.lab.transactions import MAX_BYTES, Maker
+from afterburnerd.lab.transactions import Maker
+
+DATAGRAM = 1500 - 40 - 8  # IPv6 and UDP headers on an ordinary link
 
 
 def test_every_reason_has_a_breaker() -> None:
@@ -20,7 +22,9 @@ def test_every_reason_has_a_breaker() -> None:
 def test_what_is_sendable_fits_a_datagram(seed: int) -> None:
     maker = Maker(seed)
     for reason in broken.SENDABLE:
-        assert all(len(broken.malformed(maker, reason)) <= MAX_BYTES + 64 for _ in range(20))
+        assert all(len(broken.malformed(maker, reason)) <= DATAGRAM for _ in range(20))
+    for reason in broken.UNSOUND:
+        assert all(len(broken.unsound(maker, reason)) <= DATAGRAM for _ in range(20))
 
 
 def test_an_unsound_transaction_is_signed_for_what_it_says(seed: int) -> None:

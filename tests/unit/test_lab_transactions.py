@@ -13,7 +13,7 @@ from solders.transaction import VersionedTransaction
 from solders.transaction_metadata import TransactionMetadata
 
 from afterburnerd.lab import broken, transactions
-from afterburnerd.lab.transactions import SHAPES, Maker, compact_u16
+from afterburnerd.lab.transactions import LARGE_SHAPES, SHAPES, Config, Maker, compact_u16
 
 SIZES = {
     "transfer": 235,
@@ -23,7 +23,10 @@ SIZES = {
     "multisig": 487,
     "swap": 983,
     "swap-v0": 495,
+    "transfer-v1": 236,
+    "swap-v1": 956,
     "max": 1232,
+    "max-v1": 4096,
 }
 EXECUTABLE = {
     "transfer",
@@ -31,11 +34,13 @@ EXECUTABLE = {
     "transfer-v0",
     "memo",
     "multisig",
+    "transfer-v1",
     "max",
+    "max-v1",
 }  # a swap needs the program it calls
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *LARGE_SHAPES])
 def test_a_shape_has_its_size_and_its_signatures_verify(shape: str, seed: int) -> None:
     maker = Maker(seed)
     for _ in range(20):
@@ -63,11 +68,26 @@ def test_a_transfer_moves_its_lamports_in_spite_of_the_padding(seed: int) -> Non
     assert machine.get_balance(target) == int.from_bytes(message.instructions[0].data[4:12], "little") > 0
 
 
-def test_a_version_1_transfer_is_real_too(seed: int) -> None:
-    machine, maker = _funded(seed)
-    sdk = VersionedTransaction.from_bytes(maker.make_v1())
-    assert sdk.version() == 1 and sdk.verify_with_results() == [True]
-    assert isinstance(machine.send_transaction(sdk), TransactionMetadata)
+@pytest.mark.parametrize("shape", ["transfer-v1", "swap-v1", "max-v1"])
+def test_a_version_1_shape_says_its_limits_as_the_sdk_would(shape: str, seed: int) -> None:
+    message = Maker(seed).transaction(shape).message
+    config, expected = VersionedTransaction.from_bytes(Maker(seed).make(shape)).message.config, message.config
+    assert (config.priority_fee, config.compute_unit_limit, config.heap_size) == (
+        expected.priority_fee,
+        expected.compute_unit_limit,
+        expected.heap_size,
+    )
+    # A cluster takes a limit that is not said for zero: nothing could be executed.
+    assert config.compute_unit_limit and config.loaded_accounts_data_size_limit == expected.loaded_accounts_size > 0
+
+
+def test_a_version_1_swap_calls_what_the_legacy_one_calls_but_the_compute_budget(seed: int) -> None:
+    plain, v1 = Maker(seed).transaction("swap").message, Maker(seed).transaction("swap-v1").message
+    theirs, ours = plain.instructions[-1], v1.instructions[0]
+    assert len(v1.instructions) == 1 and transactions.COMPUTE_BUDGET_PROGRAM not in v1.keys
+    assert [v1.keys[i] for i in ours.accounts] == [plain.keys[i] for i in theirs.accounts]
+    assert (v1.keys[ours.program], ours.data) == (plain.keys[theirs.program], theirs.data)
+    assert Config(*range(4)).mask == v1.config.mask == 0x1F
 
 
 def _funded(seed: int) -> tuple[LiteSVM, Maker]:
@@ -129,7 +149,7 @@ def test_a_wrong_name_says_which_there_are() -> None:
         Maker(1).make("transfr")
     with pytest.raises(ValueError, match="no malformed reason 'ok': there are empty,"):
         broken.malformed(Maker(1), "ok")
-    with pytest.raises(ValueError, match="no unsound reason 'x': there are readonly_overlap,"):
+    with pytest.raises(ValueError, match="no unsound reason 'x': there are too_many_signatures,"):
         broken.unsound(Maker(1), "x")
 
 
