@@ -39,6 +39,7 @@ from .abi.shm import Forbidden, Invalid, NotThere, ShmError
 from .abi.stats import StatsReader
 
 __all__ = [
+    "Config",
     "Follower",
     "Forbidden",
     "Instruction",
@@ -57,12 +58,14 @@ __all__ = [
 SHORTEST_SLEEP = 50e-6  # what timers give anyway (slack of 50 us)
 LONGEST_SLEEP = 5e-3  # 200 looks a second when nothing comes: about 0.3 % of a processor
 RESCAN = 0.25  # seconds between looks for rings that appeared or went
-BATCH = 256  # records copied at a time: 360 KiB of default slots
+BATCH = 256  # records copied at a time: 400 KiB of default slots
 
 MONO = layout.Record.OFFSETS["mono_ns"]
 SIGNATURE = 64
 KEY = 32
 LEGACY = 0xFF
+V1 = 1
+V1_HEAD = 4  # program, accounts, data (u16): the last two are counts
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,6 +87,15 @@ class Lookup(msgspec.Struct, frozen=True):
     table: bytes
     writable: bytes  # one index a byte
     readonly: bytes
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What a v1 transaction says in place of calls to the compute budget program; None: it does not say."""
+
+    priority_fee: int | None = None  # lamports, for the whole transaction
+    compute_unit_limit: int | None = None
+    loaded_accounts_size: int | None = None  # bytes
+    heap_size: int | None = None  # bytes
 
 
 class Transaction:
@@ -124,11 +136,22 @@ class Transaction:
     def instructions(self) -> list[Instruction]:
         keys, cursor = self.account_keys, _Cursor(self._payload, self.layout.instructions_off)
         found = []
-        for _ in range(self.layout.num_instructions):
-            program = cursor.take(1)[0]
-            accounts, data = cursor.take(cursor.count()), cursor.take(cursor.count())
+        # In v1, heads of fixed size stand in front of all bodies.
+        v1, left = self.layout.version == V1, self.layout.num_instructions
+        heads = [cursor.take(V1_HEAD) for _ in range(left)] if v1 else [b""] * left
+        for head in heads:
+            program = head[0] if v1 else cursor.take(1)[0]
+            accounts = cursor.take(head[1] if v1 else cursor.count())
+            data = cursor.take(int.from_bytes(head[2:], "little") if v1 else cursor.count())
             found.append(Instruction(program, keys[program] if program < len(keys) else None, accounts, data))
         return found
+
+    @cached_property
+    def config(self) -> Config:
+        """Of v1; empty for the other versions."""
+        cursor, mask = _Cursor(self._payload, self.layout.config_off), self.layout.config_mask
+        said = ((0b11, 8), (0b100, 4), (0b1000, 4), (0b10000, 4))  # SIMD-0385: its bits, its bytes
+        return Config(*(int.from_bytes(cursor.take(size), "little") if mask & bits else None for bits, size in said))
 
     @cached_property
     def lookups(self) -> list[Lookup]:

@@ -15,7 +15,7 @@ from solders.hash import Hash
 from solders.instruction import AccountMeta
 from solders.instruction import Instruction as SoldersInstruction
 from solders.keypair import Keypair
-from solders.message import Message, MessageV0
+from solders.message import Message, MessageV0, MessageV1, TransactionConfig
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -51,6 +51,12 @@ def version0() -> VersionedTransaction:
     return VersionedTransaction(message, [PAYER])
 
 
+def version1() -> VersionedTransaction:
+    instructions = [instruction(PROGRAM, b"abc"), instruction(OTHER, b"x" * 300, 1), instruction(PROGRAM, b"")]
+    config = TransactionConfig(priority_fee=2**40, loaded_accounts_data_size_limit=65_536, heap_size=64 * 1024)
+    return VersionedTransaction(MessageV1.try_compile(PAYER.pubkey(), instructions, Hash.new_unique(), config), [PAYER])
+
+
 @pytest.fixture
 def name() -> Iterator[str]:
     name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
@@ -76,7 +82,7 @@ def payloads(records: list[client.Record]) -> list[int]:
     return [int.from_bytes(r.payload, "little") for r in records]
 
 
-@pytest.mark.parametrize("make", [legacy, version0])
+@pytest.mark.parametrize("make", [legacy, version0, version1])
 def test_a_transaction_is_what_solders_reads(name: str, writer: Writer, make: object) -> None:
     sent = make()  # type: ignore[operator]
     with client.follow(name) as records:
@@ -86,17 +92,18 @@ def test_a_transaction_is_what_solders_reads(name: str, writer: Writer, make: ob
     assert tx is not None
     assert tx.signatures == [bytes(s) for s in sent.signatures]
     assert tx.signature == bytes(sent.signatures[0])
-    assert tx.version == (None if make is legacy else 0)
+    assert tx.version == {legacy: None, version0: 0, version1: 1}[make]
     assert tx.account_keys == [bytes(k) for k in message.account_keys]
     assert tx.blockhash == bytes(message.recent_blockhash)
     assert [(i.program_index, i.accounts, i.data) for i in tx.instructions] == [
         (i.program_id_index, bytes(i.accounts), bytes(i.data)) for i in message.instructions
     ]
-    lookups = [] if make is legacy else message.address_table_lookups
+    lookups = message.address_table_lookups if make is version0 else []
     assert [(x.table, x.writable, x.readonly) for x in tx.lookups] == [
         (bytes(x.account_key), bytes(x.writable_indexes), bytes(x.readonly_indexes)) for x in lookups
     ]
-    assert tx.program_ids == ([bytes(PROGRAM), bytes(OTHER)] if make is legacy else [bytes(PROGRAM)])
+    assert tx.program_ids == ([bytes(PROGRAM)] if make is version0 else [bytes(PROGRAM), bytes(OTHER)])
+    assert tx.config == (client.Config(2**40, None, 65_536, 64 * 1024) if make is version1 else client.Config())
     assert tx.length == record.length == len(bytes(sent))
 
 
@@ -137,18 +144,40 @@ def test_a_record_cut_short_says_so_instead_of_returning_half_a_key(name: str) -
     ring.close()
 
 
+def test_a_v1_record_cut_short_has_no_signature_and_the_parts_in_front_of_it(name: str) -> None:
+    ring = Ring.create(name, 0, 8, 704)  # all but a part of the signature
+    writer = Writer.to(ring)
+    sent = version1()
+    with client.follow(name) as records:
+        writer.capture(bytes(sent))
+        (record,) = records.poll()
+    tx = record.transaction
+    assert tx is not None and record.truncated
+    assert [i.data for i in tx.instructions] == [bytes(i.data) for i in sent.message.instructions]
+    assert tx.config.priority_fee == 2**40
+    with pytest.raises(client.RecordError, match=r"raise records\.slot_bytes"):
+        _ = tx.signature
+    writer.close()
+    ring.close()
+
+
 def test_offsets_that_lie_never_reach_outside(name: str, writer: Writer) -> None:
     tx = Tx(
         num_signatures=9, num_accounts=3, num_instructions=2, num_lookups=1, signatures_off=65000, accounts_off=65500
     )
     tx = Tx(**{f: getattr(tx, f) for f in tx.__struct_fields__} | {"instructions_off": 65535, "lookups_off": 3})
+    v1 = Tx(version=1, num_instructions=2, instructions_off=10, config_mask=0xFF, config_off=3)
     with client.follow(name) as records:
         writer.write(b"\xff" * 20, Record(tx=tx, kind=RecordKind.TRANSACTION))
+        writer.write(b"\xff" * 20, Record(tx=v1, kind=RecordKind.TRANSACTION))
         writer.write(b"", Record(tx=Tx(), kind=77, reason=77))
-        liar, unknown = records.poll()
+        liar, liar1, unknown = records.poll()
     for part in ("signature", "account_keys", "instructions", "lookups"):
         with pytest.raises(client.RecordError):
             getattr(liar.transaction, part)
+    for part in ("instructions", "config"):
+        with pytest.raises(client.RecordError):
+            getattr(liar1.transaction, part)
     for part in ("kind", "reason"):
         with pytest.raises(client.RecordError, match="does not know"):
             getattr(unknown, part)
