@@ -8,14 +8,15 @@ to copy them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 
 from afterburnerd import base58
-from afterburnerd.client import Instruction, Record, RecordError, RecordKind, Transaction
+from afterburnerd.client import Config, Instruction, Record, RecordError, RecordKind, Transaction
 from afterburnerd.ctl import units
 from afterburnerd.ctl.programs import label
 
@@ -61,12 +62,13 @@ class RecordView(Struct, frozen=True, omit_defaults=True):
     blockhash: str = ""
     instructions: tuple[InstructionView, ...] = ()
     lookups: tuple[LookupView, ...] = ()
+    config: Config | None = None  # of v1
     payload: str = ""  # hex
     cut: bool = False  # the slot was too small for the datagram
 
 
 def document(record: Record, *, full: bool) -> RecordView:
-    """A record as JSON; `full` adds instructions, lookups, blockhash and payload."""
+    """A record as JSON; `full` adds instructions, lookups, configuration, blockhash and payload."""
     view = RecordView(
         kind=kind(record),
         time_ns=record.time_ns,
@@ -86,20 +88,24 @@ def document(record: Record, *, full: bool) -> RecordView:
     transaction = record.transaction
     if transaction is None:
         return view
+    parts: dict[str, Callable[[], object]] = {
+        "signature": lambda: base58.encode(transaction.signature),
+        "signatures": lambda: tuple(base58.encode(s) for s in transaction.signatures),
+        "accounts": lambda: tuple(base58.encode(k) for k in transaction.account_keys),
+        "programs": lambda: tuple(base58.encode(p) for p in transaction.program_ids),
+    }
+    if full:
+        parts["blockhash"] = lambda: base58.encode(transaction.blockhash)
+        parts["instructions"] = lambda: tuple(_instruction(i) for i in transaction.instructions)
+        parts["lookups"] = lambda: tuple(
+            LookupView(base58.encode(x.table), tuple(x.writable), tuple(x.readonly)) for x in transaction.lookups
+        )
+        if transaction.version == 1:
+            parts["config"] = lambda: transaction.config
     fields: dict[str, object] = {"version": version(transaction).removeprefix("v")}
-    try:
-        fields["signature"] = base58.encode(transaction.signature)
-        fields["signatures"] = tuple(base58.encode(s) for s in transaction.signatures)
-        fields["accounts"] = tuple(base58.encode(k) for k in transaction.account_keys)
-        fields["programs"] = tuple(base58.encode(p) for p in transaction.program_ids)
-        if full:
-            fields["blockhash"] = base58.encode(transaction.blockhash)
-            fields["instructions"] = tuple(_instruction(i) for i in transaction.instructions)
-            fields["lookups"] = tuple(
-                LookupView(base58.encode(x.table), tuple(x.writable), tuple(x.readonly)) for x in transaction.lookups
-            )
-    except RecordError:
-        pass  # `cut` says it; what stands in front of the cut is shown
+    for name, part in parts.items():
+        with suppress(RecordError):  # `cut` says it; what stands in front of the cut is shown
+            fields[name] = part()
     return msgspec.structs.replace(view, **fields)
 
 
@@ -144,18 +150,26 @@ def block(record: Record) -> Iterator[str]:
     if transaction is None:
         yield f"    payload {record.payload.hex()}{' (cut)' if record.truncated else ''}"
         return
+    # In the order of the bytes, so that all in front of a cut is shown.
+    sections = (_body, _signatures) if transaction.version == 1 else (_signatures, _body)
     try:
-        yield from _parts(transaction)
+        for section in sections:
+            yield from section(transaction)
     except RecordError as error:
         yield f"    {error}"
 
 
-def _parts(transaction: Transaction) -> Iterator[str]:
+def _signatures(transaction: Transaction) -> Iterator[str]:
     for signature in transaction.signatures:
         yield f"    signature   {base58.encode(signature)}"
+
+
+def _body(transaction: Transaction) -> Iterator[str]:
     yield f"    blockhash   {base58.encode(transaction.blockhash)}"
     for number, key in enumerate(transaction.account_keys):
         yield f"    account {number:>3} {base58.encode(key)} {_rights(transaction, number)}".rstrip()
+    if transaction.version == 1:
+        yield f"    config      {_config(transaction.config)}"
     for number, instruction in enumerate(transaction.instructions):
         known = instruction.program_id
         program = label(known) if known else f"account {instruction.program_index} (from a lookup table)"
@@ -165,6 +179,17 @@ def _parts(transaction: Transaction) -> Iterator[str]:
         writable = ",".join(str(i) for i in lookup.writable) or "none"
         readonly = ",".join(str(i) for i in lookup.readonly) or "none"
         yield f"    lookup      {base58.encode(lookup.table)}  writable {writable}  read-only {readonly}"
+
+
+def _config(config: Config) -> str:
+    """What a v1 transaction says of its fee and limits; nothing where it does not say."""
+    said = (
+        ("priority fee", config.priority_fee, "lamports"),
+        ("compute", config.compute_unit_limit, "units"),
+        ("loaded accounts", config.loaded_accounts_size, "B"),
+        ("heap", config.heap_size, "B"),
+    )
+    return "  ".join(f"{name} {value} {unit}" for name, value, unit in said if value is not None) or "none"
 
 
 def _rights(transaction: Transaction, number: int) -> str:

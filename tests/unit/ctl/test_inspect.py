@@ -19,7 +19,7 @@ from solders.address_lookup_table_account import AddressLookupTableAccount
 from solders.hash import Hash
 from solders.instruction import AccountMeta, Instruction
 from solders.keypair import Keypair
-from solders.message import Message, MessageV0
+from solders.message import Message, MessageV0, MessageV1, TransactionConfig
 from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
@@ -53,6 +53,12 @@ def version0() -> VersionedTransaction:
         PAYER.pubkey(), [call], [AddressLookupTableAccount(TABLE, loaded)], Hash.new_unique()
     )
     return VersionedTransaction(message, [PAYER])
+
+
+def version1(config: TransactionConfig | None = None) -> VersionedTransaction:
+    """Its signature comes last."""
+    call = Instruction(OTHER, b"xyz" * 100, [AccountMeta(TARGET, False, True)])
+    return VersionedTransaction(MessageV1.try_compile(PAYER.pubkey(), [call], Hash.new_unique(), config), [PAYER])
 
 
 def mapped(address: str) -> bytes:
@@ -97,7 +103,7 @@ def documents(ctl: Tool) -> list[dict[str, Any]]:
     return [msgspec.json.decode(line) for line in ctl.out.splitlines()]
 
 
-@pytest.mark.parametrize("make", [legacy, version0])
+@pytest.mark.parametrize("make", [legacy, version0, version1])
 def test_json_says_what_solders_reads(rig: Rig, ctl: Tool, make: Any) -> None:
     transaction = make()
     message = transaction.message
@@ -105,7 +111,8 @@ def test_json_says_what_solders_reads(rig: Rig, ctl: Tool, make: Any) -> None:
     assert ctl(*HISTORY, "-j", "--full") == 0
     (found,) = documents(ctl)
     assert found["kind"] == "transaction"
-    assert found["version"] == ("legacy" if make is legacy else "0")
+    assert found["version"] == {legacy: "legacy", version0: "0", version1: "1"}[make]
+    assert ("config" in found) is (make is version1)
     assert found["signatures"] == [str(s) for s in transaction.signatures]
     assert found["signature"] == str(transaction.signatures[0])
     assert found["accounts"] == [str(k) for k in message.account_keys]
@@ -190,6 +197,36 @@ def test_a_record_cut_by_a_small_slot_shows_what_is_there(daemon: FakeDaemon, ct
     assert found["signature"] == str(transaction.signatures[0])
     assert ctl(*HISTORY, "-j", "--program", str(OTHER)) == 0
     assert ctl.out == ""
+    rig.close()
+
+
+def test_the_limits_of_a_v1_transaction_are_shown(rig: Rig, ctl: Tool) -> None:
+    rig.capture(bytes(version1(TransactionConfig(priority_fee=2**40, compute_unit_limit=450))))
+    rig.capture(bytes(version1()))
+    assert ctl(*HISTORY, "--full") == 0
+    assert "    config      priority fee 1099511627776 lamports  compute 450 units\n" in ctl.out
+    assert "    config      none\n" in ctl.out
+    assert ctl(*HISTORY, "-j", "--full") == 0
+    silent = {"priority_fee": None, "compute_unit_limit": None, "loaded_accounts_size": None, "heap_size": None}
+    assert [d["config"] for d in documents(ctl)] == [
+        silent | {"priority_fee": 2**40, "compute_unit_limit": 450},
+        silent,
+    ]
+
+
+def test_a_v1_record_without_its_end_shows_all_but_signatures(daemon: FakeDaemon, ctl: Tool) -> None:
+    transaction = version1()
+    whole = len(bytes(transaction))
+    rig = Rig(daemon, slot_bytes=(Record.SIZE + whole) // 64 * 64)
+    rig.capture(bytes(transaction))
+    assert ctl(*HISTORY, "--full") == 0
+    assert f"v1        1    3  {OTHER}\n" in ctl.out and f"account   0 {PAYER.pubkey()} signer writable" in ctl.out
+    assert ctl.out.rstrip().endswith("raise records.slot_bytes") and f"data {(b'xyz' * 100).hex()}" in ctl.out
+    assert ctl(*HISTORY, "-j") == 0
+    (found,) = documents(ctl)
+    assert found["cut"] is True and "signature" not in found and found["programs"] == [str(OTHER)]
+    assert ctl(*HISTORY, "-j", "--program", str(OTHER)) == 0
+    assert len(documents(ctl)) == 1
     rig.close()
 
 
