@@ -95,6 +95,14 @@ STOP_FAILED = _message(
     "Something could not be given back in order; the end of the process gives it back.",
 )
 
+MANAGER_UNREACHABLE = _message(
+    "MANAGER_UNREACHABLE",
+    "c0c4ed48a6bd481b8a0a1ab7c2809e0d",
+    WARNING,
+    "the service manager cannot be told: {reason}",
+    "Serving goes on. A watchdog that hears nothing may restart the daemon.",
+)
+
 # --- data plane ------------------------------------------------------------------------------------------------------
 
 WORKER_STARTED = _message(
@@ -229,6 +237,14 @@ REBIND_FAILED = _message(
     ERROR,
     "{interface} changed and its queues could not be bound again: {reason}; restarting the workers",
     "A fresh data plane tries again, with back-off. If it stays so, `afterburnerctl doctor` looks at the interface.",
+)
+
+PROGRAM_LOST = _message(
+    "PROGRAM_LOST",
+    "1c65b254d6e346faa4f25eb5d300b312",
+    ERROR,
+    "the XDP program is no longer attached to {interface}; attaching it again",
+    "Somebody detached it (`bpftool link detach`). Where another program took its place the state says degraded.",
 )
 
 # --- privileges and surroundings -------------------------------------------------------------------------------------

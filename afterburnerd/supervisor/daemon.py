@@ -49,7 +49,7 @@ from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
 from afterburnerd.observe.exporter import Exporter, ExporterError
 from afterburnerd.observe.log import say
-from afterburnerd.observe.notify import Notifier
+from afterburnerd.observe.notify import Notifier, NotifyError
 from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.control import ControlServer
 from afterburnerd.supervisor.device import Device, open_udp
@@ -63,6 +63,8 @@ STOP_SECONDS = 2.0  # longest that a worker may take to give everything back
 WORKER_ROWS = 8
 # A recovery that is under way feeds the watchdog for so long; then systemd may judge for itself.
 RECOVERY_SECONDS = 30.0
+# A worker whose heart has not been heard for so long, and whose keeper has not acted, is no sign of health.
+HEARTBEAT_SECONDS = 5
 # A link that goes down and up, or changes its MTU, may have dropped the rings (facts/link.restarts).
 SETTLE_SECONDS = 0.05
 
@@ -88,6 +90,7 @@ class Daemon:
         self._sockets: list[socket.socket] = []
         self._exporter: Exporter | None = None
         self._exporter_trouble = ""
+        self._program_trouble = ""
         self._control = ControlServer(self.config.daemon.run_dir, self.answer)
         self._keeping: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -146,7 +149,7 @@ class Daemon:
             self._spawn(self._follow_reloads(), "reload"),
             self._spawn(self._follow_keepers(), "state"),
         ]
-        self.notifier.ready(self.status_text())
+        self._tell(self.notifier.ready, self.status_text())
         self._say_state()
 
     async def _start_exporter(self, name: str) -> None:
@@ -191,7 +194,15 @@ class Daemon:
                 if not self.device.step_down(str(error)):
                     raise Refusal(f"the data plane cannot start: {error}", EXIT_UNAVAILABLE) from None
                 self._say_fallback(str(error))
-        self._keeping = [self._spawn(k.keep(), f"worker {k.index}") for k in self.keepers]
+        self._keep()
+
+    def _keep(self) -> None:
+        """Every worker has its keeper at work from now on."""
+        busy = {task.get_name() for task in self._keeping if not task.done()}
+        for keeper in self.keepers:
+            name = f"worker {keeper.index}"
+            if name not in busy:
+                self._keeping.append(self._spawn(keeper.keep(), name))
 
     def _make_keepers(self) -> None:
         uid_gid = _user(self.config.daemon.user)
@@ -371,16 +382,43 @@ class Daemon:
             usage = resource.getrusage(resource.RUSAGE_SELF)
             self._set("cpu_ns", int((usage.ru_utime + usage.ru_stime) * 1e9))
             self._set("rss_bytes", _resident_bytes())
+            await self._look_after_program()
             if self._alive():
-                self.notifier.watchdog()
+                self._tell(self.notifier.watchdog)
 
     def _alive(self) -> bool:
         """Whether systemd may believe that we are well: hearts beat, or a bounded, announced recovery is under way."""
-        now = time.monotonic()
-        for keeper in self.keepers:
-            if not keeper.serving and keeper.failing_since and now - keeper.failing_since > RECOVERY_SECONDS:
-                return False
-        return True
+        if self.facts.link is None:
+            return True  # nothing is wrong with us: the state says what we wait for
+        now, now_ns = time.monotonic(), time.monotonic_ns()
+        silence = max(HEARTBEAT_SECONDS * 1_000_000_000, 4 * self.config.watch.hang_ms * 1_000_000)
+        return all(
+            keeper.beats(now_ns, silence)
+            and (not keeper.failing_since or now - keeper.failing_since <= RECOVERY_SECONDS)
+            for keeper in self.keepers
+        )
+
+    async def _look_after_program(self) -> None:
+        """Somebody may have taken our program off (bpftool link detach): put it on again."""
+        program = self.device.program
+        if program is None or self.facts.link is None or program.attached() or self._changing.locked():
+            return
+        async with self._changing:
+            say(messages.PROGRAM_LOST, interface=self.facts.interface)
+            try:
+                self.device.ensure_attached()
+            except Refusal as refusal:
+                self._program_trouble = str(refusal)
+            else:
+                self._program_trouble = ""
+            self._follow_state()
+
+    def _tell(self, what: Callable[..., bool], *words: str) -> None:
+        """systemd, where it listens. A manager that cannot be reached is no reason to stop serving: it will say so."""
+        try:
+            what(*words)
+        except NotifyError as error:
+            say(messages.MANAGER_UNREACHABLE, reason=str(error))
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -414,7 +452,7 @@ class Daemon:
         text = self.status_text()
         if text != self._status_line:
             self._status_line = text
-            self.notifier.status(text)
+            self._tell(self.notifier.status, text)
         if before not in (self._state, DaemonState.STARTING):
             self._say_state()
 
@@ -466,6 +504,10 @@ class Daemon:
                     text=f"generic XDP instead of the driver's: {self.device.fallbacks[-1]}",
                     hint="a driver with native XDP is several times faster",
                 )
+            )
+        if self._program_trouble:
+            found.append(
+                control.Notice(text=f"the XDP program is not attached: {self._program_trouble}", degraded=True)
             )
         if self._exporter_trouble:
             found.append(
@@ -573,11 +615,11 @@ class Daemon:
     async def reload(self) -> control.ReloadResult:
         """Reads the configuration again and applies it, whole or not at all."""
         async with self._changing:
-            self.notifier.reloading()
+            self._tell(self.notifier.reloading)
             try:
                 result = await self._reload()
             finally:
-                self.notifier.ready(self.status_text())
+                self._tell(self.notifier.ready, self.status_text())
         if not result.ok:
             self.segment.add("daemon", 0, "reload_refused")
             say(messages.RELOAD_REFUSED, reason="; ".join(result.errors))
@@ -608,13 +650,20 @@ class Daemon:
         try:
             restarted = await self._apply(loaded, changes)
         except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
-            with contextlib.suppress(Refusal, OrderFailed, PlaneGone, TimeoutError, OSError):
-                await self._apply(before, diff(loaded.config, before.config))
+            await self._undo(before, diff(loaded.config, before.config))
             return self._refuse(shown, (f"{error}; the former configuration stays in force",))
         self.generation += 1
         self._loaded_now()
         self._follow_state()
         return control.ReloadResult(ok=True, generation=self.generation, changes=shown, data_plane_restarted=restarted)
+
+    async def _undo(self, before: Loaded, changes: tuple[Change, ...]) -> None:
+        """Puts the former configuration in force again. What still fails is brought back by its keeper, with back-off."""
+        try:
+            await self._apply(before, changes)
+        except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
+            say(messages.REBIND_FAILED, interface=self.facts.interface, reason=str(error))
+            self._keep()
 
     def _refuse(
         self, changes: tuple[control.ConfigChange, ...], errors: tuple[str, ...], restart: tuple[str, ...] = ()
@@ -676,7 +725,7 @@ class Daemon:
         for keeper in self.keepers:
             keeper.restarts, keeper.last_failure = restarts.get(keeper.index, (0, ""))
             await keeper.up()
-        self._keeping = [self._spawn(k.keep(), f"worker {k.index}") for k in self.keepers]
+        self._keep()
 
     def _loaded_now(self) -> None:
         self._set("config_generation", self.generation)
@@ -690,7 +739,7 @@ class Daemon:
             return
         began = self._segment is not None
         self._stopping = True
-        self.notifier.stopping("Stopping")
+        self._tell(self.notifier.stopping, "Stopping")
         async with self._changing:
             for task in (*self._tasks, *self._keeping):
                 task.cancel()

@@ -194,7 +194,11 @@ class Device:
         if self.program is None:
             return
         self.program.configure(self.settings())
-        if not self.program.attached():
+        self.ensure_attached()
+
+    def ensure_attached(self) -> None:
+        """Hangs the program on the interface again where it lost it; Refusal where somebody else took the place."""
+        if self.program is not None and not self.program.attached():
             self.attach(self.rung)
 
     def close(self) -> None:

@@ -96,6 +96,8 @@ class Keeper:
         self.huge_pages = False
         self.notices: tuple[str, ...] = ()
         self.changed = asyncio.Event()  # something for the status line
+        self._sent_rules: bytes | None = None
+        self._bound_queues: tuple[int, ...] | None = None
         self._xsks: dict[int, Xsk] = {}
         self._slots: set[int] = set()
         self._uid_gid = (-1, -1)
@@ -132,14 +134,20 @@ class Keeper:
             )
             self.cpu = ready.cpu
             say(messages.WORKER_STARTED, worker=self.index, cpu=ready.cpu, pid=ready.pid)
-            await plane.order(orders.SetRules(rules=self.rules))
+            await self._send_rules()
             await self.bind()
             sealed = await plane.order(orders.Seal(uid=self._uid_gid[0], gid=self._uid_gid[1]))
             self.notices = ready.notices + sealed.notices
+            self.running = True
+            # Rules and queues may have been changed while it started: it serves those of now.
+            while self._sent_rules is not self.rules or self._bound_queues is not self.queues:
+                await self._send_rules()
+                if self._bound_queues is not self.queues:
+                    await self.unbind()
+                    await self.bind()
         except BaseException:
             await self._drop_plane()
             raise
-        self.running = True
         self.changed.set()
 
     @property
@@ -164,14 +172,17 @@ class Keeper:
     async def bind(self) -> None:
         """Opens every queue, or every socket, of this worker."""
         async with self._binding:
+            queues = self.queues
             if self.device.rung == "socket":
                 for slot, sock in enumerate(self.sockets):
                     await self._plane().order(orders.OpenSocket(slot=slot), (sock.fileno(),))
                     self._slots.add(slot)
                     self.modes[slot] = QueueMode.SOCKET
             else:
-                for slot, queue in enumerate(self.queues):
+                self.device.ensure_attached()
+                for slot, queue in enumerate(queues):
                     await self._bind_queue(slot, queue)
+            self._bound_queues = queues
             self.bound = True
 
     async def _bind_queue(self, slot: int, queue: int) -> None:
@@ -202,7 +213,12 @@ class Keeper:
         """Replaces the worker's table; a worker that is down gets it when it comes up."""
         self.rules = rules
         if self.running:
-            await self._plane().order(orders.SetRules(rules=rules))
+            await self._send_rules()
+
+    async def _send_rules(self) -> None:
+        rules = self.rules
+        await self._plane().order(orders.SetRules(rules=rules))
+        self._sent_rules = rules
 
     def _plane(self) -> Plane:
         if self.plane is None:
@@ -212,9 +228,11 @@ class Keeper:
     # --- keeping -----------------------------------------------------------------------------------------------------
 
     async def keep(self) -> None:
-        """Watches and restarts until `stop`. The worker is up when this begins."""
+        """Watches and restarts until `stop`; a worker that is not up is brought up first."""
         watch = self.config.watch
         self._backoff = Backoff(watch.backoff_min_ms / 1000, watch.backoff_max_ms / 1000, watch.steady_ms / 1000)
+        if not self.running:
+            await self._bring_back()
         while not self._stopping:
             began = time.monotonic()
             counter, why = await self._until_it_fails()
@@ -270,6 +288,12 @@ class Keeper:
             # While it carries out an order its loop stands still by intention; the order has its own time limit.
             if hangs and not plane.waiting:
                 return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
+
+    def beats(self, now_ns: int, limit_ns: int) -> bool:
+        """Whether its loop turns, for the watchdog; orders stop it by intention, and have time limits of their own."""
+        if not self.running or (self.plane is not None and self.plane.waiting):
+            return True
+        return now_ns - self.segment.get("worker", self.index, "heartbeat_ns") < limit_ns
 
     @property
     def interval_ns(self) -> int:
@@ -329,6 +353,7 @@ class Keeper:
             self._count_and_close(slot)
         self._slots.clear()
         self.modes.clear()
+        self.running = False
         self.bound = False
         if self.plane is not None:
             await self.plane.close()

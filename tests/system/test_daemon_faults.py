@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -208,6 +209,32 @@ def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, 
         daemon.wait(lambda: daemon.state() == "serving" and daemon.attached() > 0, "it to be served")
         daemon.recovers()
         daemon.assert_frames_add_up()
+
+
+def test_a_program_that_somebody_detaches_is_attached_again(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        program = daemon.attached()
+        links = json.loads(rig.near.run("bpftool", "-j", "link", "show"))
+        link = next(entry["id"] for entry in links if entry.get("prog_id") == program)
+        rig.near.run("bpftool", "link", "detach", "id", str(link))
+        daemon.wait(lambda: daemon.attached() == program, "the program to be attached again")
+        daemon.recovers()
+
+
+def test_an_interface_that_somebody_else_took_meanwhile_is_told(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon, Daemon(rig, tmp_path, start=False) as other:
+        links = json.loads(rig.near.run("bpftool", "-j", "link", "show"))
+        link = next(entry["id"] for entry in links if entry.get("prog_id") == daemon.attached())
+        os.kill(daemon.pid, signal.SIGSTOP)
+        rig.near.run("bpftool", "link", "detach", "id", str(link))
+        other.start()
+        os.kill(daemon.pid, signal.SIGCONT)
+        daemon.wait(lambda: daemon.state() == "degraded", "the state to say so")
+        assert any("not attached" in notice.text for notice in daemon.status().notices)
+        other.receives()
+        other.stop()
+        daemon.wait(lambda: daemon.state() == "serving", "its place again")
+        daemon.recovers()
 
 
 def test_addresses_that_come_later_are_captured(rig: netns.Pair, tmp_path: Path) -> None:
