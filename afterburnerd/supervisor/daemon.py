@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import logging
 import os
@@ -53,6 +54,7 @@ from afterburnerd.observe.notify import Notifier, NotifyError
 from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.control import ControlServer
 from afterburnerd.supervisor.device import Device, open_udp
+from afterburnerd.supervisor.flap import FlapGuard
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
@@ -91,6 +93,7 @@ class Daemon:
         self._exporter: Exporter | None = None
         self._exporter_trouble = ""
         self._program_trouble = ""
+        self._guard = FlapGuard()
         self._control = ControlServer(self.config.daemon.run_dir, self.answer)
         self._keeping: list[asyncio.Task[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -191,7 +194,9 @@ class Daemon:
             except (OrderFailed, PlaneGone, TimeoutError) as error:
                 for keeper in self.keepers:
                     await keeper.stop(STOP_SECONDS)
-                if not self.device.step_down(str(error)):
+                # A queue that another socket holds is a conflict for a person to resolve, not a reason for a worse mode.
+                taken = isinstance(error, OrderFailed) and error.number == errno.EBUSY
+                if taken or not self.device.step_down(str(error)):
                     raise Refusal(f"the data plane cannot start: {error}", EXIT_UNAVAILABLE) from None
                 self._say_fallback(str(error))
         self._keep()
@@ -319,7 +324,7 @@ class Daemon:
                     say(messages.INTERFACE_DOWN, interface=new.name, reason=why)
                 if "mtu" in fields:
                     say(messages.INTERFACE_CHANGED, interface=new.name, changes=f"MTU {old.mtu} -> {new.mtu}")
-                if "restarts" in fields and new.usable:
+                if "restarts" in fields and new.usable and ("mtu" in fields or self._guard.follow(time.monotonic())):
                     # Drivers rebuild their rings on these: sockets bound before may be dead without saying so.
                     await self._rebind()
             case AddressesChanged():
@@ -337,6 +342,7 @@ class Daemon:
             if keeper.running:
                 await keeper.set_rules(keeper.rules)
                 await keeper.bind()
+                self._guard.bound(time.monotonic())
                 self.segment.add("daemon", 0, "rebinds", len(keeper.queues))
             else:
                 keeper.nudge()

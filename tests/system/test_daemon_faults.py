@@ -16,7 +16,7 @@ import pytest
 from afterburnerd.abi.stats import StatsReader
 from tests import netns
 from tests.net import frames
-from tests.system.daemonrig import PORT, RAW, Daemon, alive
+from tests.system.daemonrig import PORT, RAW, ROOT, Daemon, alive
 
 pytestmark = pytest.mark.privileged
 
@@ -214,27 +214,42 @@ def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, 
 def test_a_program_that_somebody_detaches_is_attached_again(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         program = daemon.attached()
-        links = json.loads(rig.near.run("bpftool", "-j", "link", "show"))
-        link = next(entry["id"] for entry in links if entry.get("prog_id") == program)
-        rig.near.run("bpftool", "link", "detach", "id", str(link))
+        detach(rig, program)
         daemon.wait(lambda: daemon.attached() == program, "the program to be attached again")
         daemon.recovers()
 
 
-def test_an_interface_that_somebody_else_took_meanwhile_is_told(rig: netns.Pair, tmp_path: Path) -> None:
-    with Daemon(rig, tmp_path) as daemon, Daemon(rig, tmp_path, start=False) as other:
-        links = json.loads(rig.near.run("bpftool", "-j", "link", "show"))
-        link = next(entry["id"] for entry in links if entry.get("prog_id") == daemon.attached())
+def detach(rig: netns.Pair, program: int) -> None:
+    links = json.loads(rig.near.run("bpftool", "-j", "link", "show"))
+    link = next(entry["id"] for entry in links if entry.get("prog_id") == program)
+    rig.near.run("bpftool", "link", "detach", "id", str(link))
+
+
+def test_a_place_that_somebody_else_took_is_told_and_taken_back_when_it_is_free(
+    rig: netns.Pair, tmp_path: Path
+) -> None:
+    with Daemon(rig, tmp_path) as daemon:
         os.kill(daemon.pid, signal.SIGSTOP)
-        rig.near.run("bpftool", "link", "detach", "id", str(link))
-        other.start()
+        detach(rig, daemon.attached())
+        rig.near.link("xdp", "obj", str(ROOT / "afterburnerd/bpf/afterburner.bpf.o"), "sec", "xdp.frags")
         os.kill(daemon.pid, signal.SIGCONT)
         daemon.wait(lambda: daemon.state() == "degraded", "the state to say so")
         assert any("not attached" in notice.text for notice in daemon.status().notices)
-        other.receives()
-        other.stop()
+        rig.near.link("xdp", "off")
         daemon.wait(lambda: daemon.state() == "serving", "its place again")
         daemon.recovers()
+
+
+def test_a_queue_that_another_socket_holds_is_refused(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as first, Daemon(rig, tmp_path, start=False) as second:
+        os.kill(first.pid, signal.SIGSTOP)  # it would take its place back at once
+        detach(rig, first.attached())
+        code, said = second.refused()
+        os.kill(first.pid, signal.SIGCONT)
+        assert code == 69
+        assert "another AF_XDP socket holds this queue" in said
+        first.wait(lambda: first.attached() > 0, "its place again")
+        first.recovers()
 
 
 def test_addresses_that_come_later_are_captured(rig: netns.Pair, tmp_path: Path) -> None:
