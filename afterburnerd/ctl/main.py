@@ -13,6 +13,7 @@ from typing import Any
 
 from afterburnerd import __version__
 from afterburnerd.cli import EXIT_CODES, Parser, ToolError, run_tool
+from afterburnerd.ctl import doctor
 
 PROG = "afterburnerctl"
 DESCRIPTION = "Look at the running Afterburner, change its configuration, examine the machine."
@@ -62,8 +63,7 @@ def build_parser() -> Parser:
     _command(actions, "check", "check the files; tell everything that is wrong with them", "settings:check")
     _command(actions, "diff", "show what a reload would change, and what it would cost", "settings:compare")
 
-    doctor = _command(commands, "doctor", "examine machine and device, say what to change", "doctor")
-    _doctor_arguments(doctor)
+    doctor.add_arguments(_command(commands, "doctor", "examine machine and device, say what to change", "doctor"))
     return parser
 
 
@@ -117,16 +117,6 @@ def _inspect(parser: Parser) -> None:
     parser.add_argument("--history", action="store_true", help="begin with what the rings still hold")
     parser.add_argument("--wait", action="store_true", help="wait for a daemon that does not run yet")
     parser.add_argument("--full", action="store_true", help="show all accounts and instructions of each")
-
-
-def _doctor_arguments(parser: Parser) -> None:
-    try:
-        doctor = importlib.import_module("afterburnerd.ctl.doctor")
-    except ModuleNotFoundError as error:
-        if error.name != "afterburnerd.ctl.doctor":
-            raise
-    else:
-        doctor.add_arguments(parser)
 
 
 def _positive(text: str) -> float:

@@ -39,7 +39,7 @@ def _print(result: ReloadResult) -> None:
         return
     for error in result.errors:
         print(f"{PROG}: {error}", file=sys.stderr)
-    if result.needs_restart:
+    if result.needs_restart and not result.errors:
         keys = ", ".join(result.needs_restart)
         print(f"{PROG}: cannot be changed while running: {keys}; use systemctl restart afterburner", file=sys.stderr)
     print(f"{PROG}: nothing was applied; configuration {result.generation} stays in force", file=sys.stderr)

@@ -164,7 +164,7 @@ def notices(view: View) -> list[Text]:
         line = Text("! " if n.degraded else "* ", style=BAD if n.degraded else WARN)
         line.append(n.text, style="")
         if n.hint:
-            line.append(f": {n.hint}", style=DIM)
+            line.append(f"\n  {n.hint}", style=DIM)
         lines.append(line)
     return lines
 

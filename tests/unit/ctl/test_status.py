@@ -35,7 +35,7 @@ def test_a_degraded_daemon_is_1_and_says_why(daemon: FakeDaemon, ctl: Tool) -> N
     notice = control.Notice(text="no huge pages were free", hint="sysctl vm.nr_hugepages=8", degraded=True)
     daemon.status = replace(daemon.status, notices=(notice,))
     assert ctl("status") == 1
-    assert "no huge pages were free: sysctl vm.nr_hugepages=8" in ctl.out
+    assert "! no huge pages were free\n  sysctl vm.nr_hugepages=8\n" in ctl.out
 
 
 def test_both_processes_dead_shows_what_is_left_and_is_3(daemon: FakeDaemon, ctl: Tool) -> None:
