@@ -87,9 +87,10 @@ class Labio:
     def __enter__(self) -> Labio:
         try:
             with exits.held():
-                # Its own process group: a Ctrl-C of the terminal reaches us, and we end it in order.
+                # Its own session: a Ctrl-C of the terminal reaches us, and we end it in order; and where the kernel
+                # groups by session (sched_autogroup) it gets the share of a core that a data plane gets.
                 self._process = subprocess.Popen(
-                    self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, process_group=0
+                    self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
                 )
         except BaseException:
             self.close()

@@ -19,7 +19,9 @@ def samples(p50: int, p99: int = 9000, lost: int = 0) -> Samples:
 def one(
     ours: int = 3000, floor: int = 2500, sockets: int = 3600, rate: float = 950e3, floor_rate: float = 1e6
 ) -> bench_raw.Round:
-    return bench_raw.Round(samples(ours), samples(floor, 5000), samples(sockets), rate, floor_rate, 0.5)
+    return bench_raw.Round(
+        samples(ours), samples(floor, 5000), samples(floor - 300, 5000), samples(sockets), rate, floor_rate, 0.5
+    )
 
 
 def loss(missing: int = 0) -> bench_raw.Loss:
