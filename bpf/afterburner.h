@@ -139,7 +139,7 @@ struct ab_xdp_count {
 };
 _Static_assert(sizeof(struct ab_xdp_count) == 16, "struct ab_xdp_count changed size");
 
-/* what stands in front of a redirected frame where XDP_STAMP is set; the reader zeroes the magic, since a frame is used again */
+/* what stands in front of a redirected frame where XDP_STAMP is set */
 struct ab_xdp_meta {
     __u64 ktime_ns; /* CLOCK_MONOTONIC */
     __u64 magic; /* STAMP_MAGIC */

@@ -409,7 +409,7 @@ class XdpCount(msgspec.Struct, frozen=True):
 
 
 class XdpMeta(msgspec.Struct, frozen=True):
-    """What stands in front of a redirected frame where XDP_STAMP is set; the reader zeroes the magic, since a frame is used again."""
+    """What stands in front of a redirected frame where XDP_STAMP is set."""
 
     ktime_ns: int = 0  # CLOCK_MONOTONIC
     magic: int = 0  # STAMP_MAGIC

@@ -323,7 +323,7 @@ STRUCTS = (
     Struct(
         "xdp_meta",
         "bpf",
-        "what stands in front of a redirected frame where XDP_STAMP is set; the reader zeroes the magic, since a frame is used again",
+        "what stands in front of a redirected frame where XDP_STAMP is set",
         (Field("u64", "ktime_ns", "CLOCK_MONOTONIC"), Field("u64", "magic", "STAMP_MAGIC")),
         16,
     ),

@@ -182,16 +182,14 @@ static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, ui
     }
 }
 
-static uint32_t turn(struct ab_worker *w, struct ab_io *io, uint16_t queue, uint64_t now)
+static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue, uint64_t now)
 {
     uint32_t count = ab_io_rx(io, w->burst, AB_WORKER_BURST);
 
     if (count) {
-        uint64_t real = ab_clock_ns(CLOCK_REALTIME);
-
         w->stamp_count = 0;
         for (uint32_t i = 0; i < count; i++)
-            handle(w, io, &w->burst[i], queue, now, real);
+            handle(w, io, &w->burst[i], queue, now, now + w->real_offset_ns);
         ab_io_release(io, w->burst, count);
         if (w->stamp_count) {
             /* One clock read a burst: what is recorded for its first datagrams is a little too much, never too little.
@@ -226,52 +224,71 @@ static void nap(struct ab_worker *w)
             }
 }
 
-enum ab_worker_exit ab_worker_run(struct ab_worker *w, uint64_t turns)
+/* A sign of life, and the wall clock: records carry it, and reading it for each burst would cost as much as decoding. A
+ * step of the wall clock is thus followed within 64 turns. */
+static void beat(struct ab_worker *w)
+{
+    AB_STAT_SET(&w->stats->heartbeat_ns, w->now);
+    w->real_offset_ns = ab_clock_ns(CLOCK_REALTIME) - w->now;
+}
+
+uint32_t ab_worker_turn(struct ab_worker *w)
 {
     struct ab_stats_worker *s = w->stats;
-    uint64_t now = ab_now_ns(), idle_since = now, left = turns;
-    uint32_t round = 0;
+    uint64_t before = w->now, gap;
+    uint32_t moved = 0;
 
-    AB_STAT_SET(&s->heartbeat_ns, now);
-    AB_STAT_SET(&s->state, AB_WORKER_STATE_RUNNING);
-    for (;;) {
-        uint32_t moved = 0;
-        uint64_t before = now, gap;
+    for (uint32_t i = 0; i < w->io_end; i++)
+        if (ab_likely(w->ios[i] != NULL))
+            moved += serve(w, w->ios[i], (uint16_t)i, before);
+    w->now = ab_now_ns();
+    gap = w->now - before;
+    AB_STAT_ADD(&s->turns, 1);
+    AB_STAT_ADD(&s->run_ns, gap);
+    AB_STAT_MAX(&s->gap_max_ns, gap);
+    ab_hist_add(&s->gap, gap, 1);
+    if (moved) {
+        AB_STAT_ADD(&s->busy_turns, 1);
+        AB_STAT_ADD(&s->busy_ns, gap);
+        w->busy_at = w->now;
+    }
+    if (ab_unlikely(++w->round % AB_WORKER_BEAT_TURNS == 0)) {
+        beat(w);
+        if (ab_unlikely(w->round % AB_WORKER_LEVEL_TURNS == 0))
+            for (uint32_t i = 0; i < w->io_end; i++)
+                if (w->ios[i])
+                    ab_io_levels(w->ios[i]);
+    }
+    return moved;
+}
 
-        for (uint32_t i = 0; i < w->io_end; i++)
-            if (ab_likely(w->ios[i] != NULL))
-                moved += turn(w, w->ios[i], (uint16_t)i, now);
-        now = ab_now_ns();
-        gap = now - before;
-        AB_STAT_ADD(&s->turns, 1);
-        AB_STAT_ADD(&s->run_ns, gap);
-        AB_STAT_MAX(&s->gap_max_ns, gap);
-        ab_hist_add(&s->gap, gap, 1);
-        round++;
-        if (moved) {
-            AB_STAT_ADD(&s->busy_turns, 1);
-            AB_STAT_ADD(&s->busy_ns, gap);
-            idle_since = now;
-        } else if (w->sleeps && now - idle_since > AB_WORKER_SLEEP_US * 1000ull) {
-            AB_STAT_SET(&s->heartbeat_ns, now);
-            nap(w);
-            now = ab_now_ns(); /* sleep is neither run time nor a gap */
-        } else {
-            ab_cpu_relax();
-        }
-        if (ab_unlikely(round % AB_WORKER_BEAT_TURNS == 0)) {
-            AB_STAT_SET(&s->heartbeat_ns, now);
-            if (ab_unlikely(round % AB_WORKER_LEVEL_TURNS == 0))
-                for (uint32_t i = 0; i < w->io_end; i++)
-                    if (w->ios[i])
-                        ab_io_levels(w->ios[i]);
+void ab_worker_enter(struct ab_worker *w)
+{
+    w->now = w->busy_at = ab_now_ns();
+    beat(w);
+    AB_STAT_SET(&w->stats->state, AB_WORKER_STATE_RUNNING);
+}
+
+enum ab_worker_exit ab_worker_run(struct ab_worker *w, uint64_t turns)
+{
+    ab_worker_enter(w);
+    for (uint64_t left = turns;;) {
+        if (ab_worker_turn(w) == 0) {
+            if (w->sleeps && w->now - w->busy_at > AB_WORKER_SLEEP_US * 1000ull) {
+                beat(w);
+                nap(w);
+                w->now = ab_now_ns(); /* sleep is neither run time nor a gap */
+                beat(w);
+            } else {
+                ab_cpu_relax();
+            }
         }
         /* Acquire: what the supervisor wrote before it rang is visible to who answers. */
         if (ab_unlikely(__atomic_load_n(&w->bell->word, __ATOMIC_ACQUIRE) != w->bell_seen)) {
             w->bell_seen = __atomic_load_n(&w->bell->word, __ATOMIC_ACQUIRE);
-            AB_STAT_ADD(&s->control_turns, 1);
-            AB_STAT_SET(&s->state, AB_WORKER_STATE_PAUSED);
-            AB_STAT_SET(&s->heartbeat_ns, now);
+            AB_STAT_ADD(&w->stats->control_turns, 1);
+            AB_STAT_SET(&w->stats->state, AB_WORKER_STATE_PAUSED);
+            AB_STAT_SET(&w->stats->heartbeat_ns, w->now);
             return AB_WORKER_DOORBELL;
         }
         if (ab_unlikely(turns && --left == 0))

@@ -37,6 +37,10 @@ struct ab_worker {
     uint32_t io_end;                  /* one behind the last slot in use */
     bool sleeps;                      /* idle = "sleep" */
     uint16_t index;                   /* number of this worker */
+    uint32_t round;                   /* turns, for what is done only now and then */
+    uint64_t now;                     /* CLOCK_MONOTONIC at the end of the latest turn */
+    uint64_t busy_at;                 /* the same, of the latest turn that moved a packet */
+    uint64_t real_offset_ns;          /* CLOCK_REALTIME - CLOCK_MONOTONIC, as of the latest heartbeat */
     uint64_t bell_seen;               /* doorbell word that was last answered */
     const struct ab_doorbell *bell;
     struct ab_stats_worker *stats;
@@ -57,6 +61,11 @@ int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct 
                        struct ab_stats_queue *stats, struct ab_error *err);
 int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, struct ab_stats_queue *stats, struct ab_error *err);
 int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err);
+
+/* ab_worker_enter, then ab_worker_turn again and again, is what ab_worker_run does between two doorbells: for whoever
+ * drives the loop turn by turn. A turn returns how many datagrams it moved. */
+void ab_worker_enter(struct ab_worker *w);
+uint32_t ab_worker_turn(struct ab_worker *w);
 
 /* ab_worker_run: the loop. Returns when the doorbell word differs from the one answered last, or after `turns` turns
  * (0: no limit). */

@@ -1,7 +1,7 @@
 /* Round trip with our own worker as the initiator: every answer comes through the product's XDP program, AF_XDP rings,
  * parser, rule table and statistics, one real turn of the worker's loop at a time.
  *
- *   take a frame, write it, submit, kick --> peer's worker turns it round --> ab_worker_run(1) until its rule has
+ *   take a frame, write it, submit, kick --> peer's worker turns it round --> ab_worker_turn() until its rule has
  * counted it
  *
  * The clock runs from before the frame is taken. Only one ping is in flight, so the rule's counter tells the answer. */
@@ -93,7 +93,7 @@ static int ping(struct pinger *p, const uint8_t *frame, uint32_t len, uint64_t *
             ab_xsk_kick(x);
     }
     do {
-        ab_worker_run(&p->worker, 1);
+        ab_worker_turn(&p->worker);
         now = ab_now_ns();
     } while (p->rule_stats[0].packets == before && now - begin < AB_LAB_PING_LOST_NS);
     *ns = now - begin;
@@ -122,6 +122,7 @@ int ab_lab_worker_ping(const struct ab_lab_options *o, struct ab_error *err)
                      sizeof(frame) - ab_lab_frame_header(o));
         goto out;
     }
+    ab_worker_enter(&p->worker);
     ab_lab_ping_number_set(&number, 0);
     memcpy(payloads.bytes, &number, sizeof(number));
     len = ab_lab_frame_build(frame, o, &payloads, 0);
