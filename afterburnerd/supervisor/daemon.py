@@ -35,7 +35,7 @@ from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.layout import MAX_QUEUES, MAX_RULES, DaemonState, QueueMode
 from afterburnerd.abi.records import Ring, remove_rings
 from afterburnerd.abi.segment import Segment
-from afterburnerd.config import Change, Config, ConfigError, Loaded, diff, load
+from afterburnerd.config import Change, Config, ConfigError, Loaded, Records, diff, load
 from afterburnerd.net.facts import (
     AddressesChanged,
     Event,
@@ -89,6 +89,7 @@ class Daemon:
         self._changing = asyncio.Lock()
         self._segment: Segment | None = None
         self._rings: list[Ring] = []
+        self._ring_shape: Records | None = None  # of the rings there are
         self._sockets: list[socket.socket] = []
         self._exporter: Exporter | None = None
         self._exporter_trouble = ""
@@ -178,10 +179,16 @@ class Daemon:
             say(messages.DEGRADED, reason="; ".join(degraded))
 
     def _make_rings(self, config: Config) -> None:
-        for index in range(len(config.workers)):
-            ring = Ring.create(config.daemon.name, index, config.records.slots, config.records.slot_bytes)
-            self._rings.append(ring)
-        remove_rings(config.daemon.name, keep=len(config.workers))
+        """A ring for each worker. Those that have their size already stay, with what is in them."""
+        name, records = config.daemon.name, config.records
+        keep = min(len(self._rings), len(config.workers)) if records == self._ring_shape else 0
+        for ring in self._rings[keep:]:
+            ring.close()
+        del self._rings[keep:]
+        for index in range(keep, len(config.workers)):
+            self._rings.append(Ring.create(name, index, records.slots, records.slot_bytes))
+        self._ring_shape = records
+        remove_rings(name, keep=len(config.workers))
 
     async def _start_workers(self) -> None:
         """First start: down the ladder until every worker has every queue, or a refusal."""
@@ -600,7 +607,7 @@ class Daemon:
             workers=tuple(
                 control.WorkerStatus(
                     index=k.index,
-                    pid=k.plane.pid if k.plane is not None else 0,
+                    pid=k.plane.pid if k.plane is not None and k.plane.alive else 0,
                     state="running" if k.serving else "starting" if k.plane is not None else "down",
                     cpu=k.cpu,
                     queues=k.queues,
@@ -723,9 +730,6 @@ class Daemon:
         for keeper in self.keepers:
             await keeper.stop(STOP_SECONDS)
             self.segment.add("daemon", 0, "restart_config")
-        for ring in self._rings:
-            ring.close()
-        self._rings.clear()
         self._make_rings(self.config)
         self._make_keepers()
         for keeper in self.keepers:

@@ -57,7 +57,12 @@ class Plane:
 
     @property
     def pid(self) -> int:
-        return self._process.pid if self._process is not None and not self.ended.done() else 0
+        """Its process ID, also after its end; 0 before its start."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and not self.ended.done()
 
     async def start(self, setup: orders.Setup, stats_fd: int, records_fd: int | None, timeout: float) -> orders.Ready:
         """Spawns the process and sets it up. Raises OrderFailed, PlaneGone or TimeoutError; the process is gone then."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from afterburnerd import client
 from afterburnerd.abi.stats import StatsReader
 from tests import netns
 from tests.net import frames
@@ -42,6 +43,7 @@ def test_a_killed_data_plane_is_noticed_and_replaced_while_the_program_stays(rig
         # From noticing to serving, as the daemon measured it: the promise is one second.
         assert daemon.value("daemon", "recovery_ns") < 1_000_000_000
         assert "killed by SIGKILL" in daemon.status().workers[0].last_failure
+        assert f"worker 0 (process {pid}) died: killed by SIGKILL" in daemon.log()
         daemon.assert_frames_add_up()
 
 
@@ -485,12 +487,17 @@ def test_a_reload_applies_live_keys_without_touching_the_data_plane(rig: netns.P
 def test_a_reload_of_data_plane_keys_restarts_it_under_the_same_program(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         pid, program = daemon.plane_pid(), daemon.attached()
+        daemon.send(b"before the reload")
+        daemon.wait(lambda: daemon.value("worker", "records") == 1, "a record")
         daemon.write_config(memory="frames = 4096")
         result = daemon.reload()
         assert (result.ok, result.data_plane_restarted) == (True, True), result.errors
         assert daemon.plane_pid() != pid
         assert daemon.attached() == program
         assert daemon.queues()[0].value("frames") == 4096
+        # What was recorded before is still there to be read: the ring did not change.
+        with client.follow(daemon.name, oldest=True, wait=False) as records:
+            assert [r.payload for r in records.poll()] == [b"before the reload"]
         daemon.receives()
         daemon.assert_frames_add_up()
 
