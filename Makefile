@@ -26,6 +26,9 @@ bench: setup ## run the benchmarks (needs root; ARGS=--json for one object each)
 test: setup ## run every test (privileged ones need root)
 	@$(PY) -m pytest $(ARGS)
 
+test-zerocopy: setup ## run the data plane in a guest whose NICs do zero-copy (part of `make test`)
+	@$(PY) -m pytest tests/zerocopy $(ARGS)
+
 check: setup lint ## what CI runs: linters, stale generated files, every test
 	@$(PY) -m pytest $(ARGS)
 
