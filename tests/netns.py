@@ -39,6 +39,13 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+def sysctl(name: str, *settings: str) -> None:
+    """Sets sysctls of a namespace. A container has /proc/sys read-only; `ip netns exec` has mounts of its own, so that
+    making it writable there concerns nobody else."""
+    run("ip", "netns", "exec", name, "sh", "-c",
+        'mount -o remount,rw /proc/sys 2> /dev/null; exec sysctl -qw "$@"', "sysctl", *settings)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class End:
     """One namespace and its end of the pair."""
@@ -106,7 +113,7 @@ def pair(
             run("ip", "netns", "add", ns)
             made.append(ns)
             # Before the link exists, so that it never sends a router solicitation or a duplicate address probe.
-            run("ip", "netns", "exec", ns, "sysctl", "-qw", "net.ipv6.conf.default.accept_dad=0",
+            sysctl(ns, "net.ipv6.conf.default.accept_dad=0",
                 "net.ipv6.conf.default.accept_ra=0", f"net.ipv6.conf.default.disable_ipv6={int(quiet and not addresses)}",
                 f"net.ipv6.conf.default.addr_gen_mode={int(quiet)}")  # fmt: skip
             run("ip", "-n", ns, "link", "set", "lo", "up")

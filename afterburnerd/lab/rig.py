@@ -228,9 +228,10 @@ def _create(rig: Rig, trace: Trace | None) -> None:
 
 def _configure(rig: Rig, end: End, trace: Trace | None) -> None:
     if end.netns:
-        # Spares the wire router solicitations. In a container /proc/sys may be read-only: then nobody answers them.
-        settings = ("net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.default.accept_ra=0")
-        run(*end.inside("sysctl", "-q", "-w", *settings), trace=trace, check=False)
+        # Spares the wire router solicitations. A container has /proc/sys read-only: `ip netns exec` has mounts of its
+        # own, so it may be writable there; and where it may not, nobody answers the solicitations.
+        settings = "net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0"
+        run(*end.inside("sh", "-c", f"mount -o remount,rw /proc/sys; sysctl -q -w {settings}"), trace=trace, check=False)
         ip(end, "link", "set", "dev", "lo", "up", trace=trace)
     # addrgenmode none: the link-local address is given below, without duplicate address detection
     wanted = ("address", end.mac, "mtu", str(rig.mtu), "addrgenmode", "none")

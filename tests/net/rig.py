@@ -42,7 +42,7 @@ class Host:
 
     def sysctl(self, key: str, value: object) -> None:
         """Set a key of net."""
-        self.run(f"sysctl -qw net/{key}={value}")
+        netns.sysctl(self.namespace, f"net/{key}={value}")
 
 
 class Lan:

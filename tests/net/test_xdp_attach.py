@@ -283,8 +283,8 @@ def test_traffic_to_be_forwarded_is_not_captured() -> None:
     """The capture port of another host, with our MAC address: we are its router."""
     with wire("native") as w:
         near, far = w.rig.near, w.rig.far
-        near.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
-                 f"net.ipv4.conf.{near.ifname}.send_redirects=0")  # fmt: skip
+        netns.sysctl(near.name, "net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0",
+                     f"net.ipv4.conf.{near.ifname}.send_redirects=0")  # fmt: skip
         netns.run("ip", "-n", near.name, "neigh", "replace", "10.77.0.99", "lladdr", frames.FAR_MAC.hex(":"),
                   "dev", near.ifname, "nud", "permanent")  # fmt: skip
         other = IPv4Address("10.77.0.99")
