@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.capability import bpf_refusal
+
 SEED = int(os.environ.get("AFTERBURNER_SEED") or secrets.randbits(32))
 
 
@@ -57,6 +59,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI"):
             pytest.fail("privileged test without root, and CI is set: run CI as root")
         pytest.skip("needs root: namespaces, AF_XDP, BPF")
+    if item.get_closest_marker("bpf") and (refusal := bpf_refusal()):
+        if os.environ.get("CI"):
+            pytest.fail(f"this test loads BPF programs, which is refused here, and CI is set: {refusal}")
+        pytest.skip(f"needs bpf(2): {refusal}")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,6 +13,7 @@ from afterburnerd.lab.daemon import usable_cpus
 
 pytestmark = [
     pytest.mark.privileged,
+    pytest.mark.bpf,
     pytest.mark.skipif(len(usable_cpus()) < 2, reason="both ends of a round trip spin: two CPUs"),
 ]
 
