@@ -230,8 +230,8 @@ def _configure(rig: Rig, end: End, trace: Trace | None) -> None:
     if end.netns:
         # Spares the wire router solicitations. A container has /proc/sys read-only: `ip netns exec` has mounts of its
         # own, so it may be writable there; and where it may not, nobody answers the solicitations.
-        settings = "net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0"
-        run(*end.inside("sh", "-c", f"mount -o remount,rw /proc/sys; sysctl -q -w {settings}"), trace=trace, check=False)
+        quiet = "sysctl -q -w net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0"
+        run(*end.inside("sh", "-c", f"mount -o remount,rw /proc/sys; {quiet}"), trace=trace, check=False)
         ip(end, "link", "set", "dev", "lo", "up", trace=trace)
     # addrgenmode none: the link-local address is given below, without duplicate address detection
     wanted = ("address", end.mac, "mtu", str(rig.mtu), "addrgenmode", "none")
