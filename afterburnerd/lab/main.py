@@ -13,7 +13,7 @@ import msgspec
 
 from .. import __version__
 from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
-from . import bench_raw, demo, emit, exits, flood, rig
+from . import bench_daemon, bench_raw, demo, emit, exits, flood, rig
 
 PROG = "afterburner-lab"
 
@@ -69,6 +69,15 @@ def build_parser() -> Parser:
             bench_raw.run,
             "measure the raw path against bare AF_XDP and UDP sockets",
             bench_raw.EXAMPLES,
+            benches,
+        )
+    )
+    bench_daemon.add_arguments(
+        command(
+            "daemon",
+            bench_daemon.run,
+            "measure what the daemon costs its host, and how soon it is back",
+            bench_daemon.EXAMPLES,
             benches,
         )
     )

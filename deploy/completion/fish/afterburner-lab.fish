@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --interface --loss-duration --mode --mtu --name --queue --queues --rate --rounds --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -117,6 +117,12 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l loss-
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l worker-cpu -x -d 'CPU of the worker (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench raw' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a daemon -d 'Measure what the daemon costs its host, and how soon it is back.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l idle -x -d 'how long to watch it idle (default: 10s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l scrapes -x -d 'scrapes (default: 200)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l kills -x -d 'kills of the data plane (default: 5)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a decoder -d 'Measure the transaction decoder against solders.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l rounds -x -d 'rounds (default: 31)'
