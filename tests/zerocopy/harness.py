@@ -9,7 +9,8 @@
     decodes what comes to left:8001
 
 `==` is AF_XDP. A volley thus uses the receive path of both NICs and the transmit path of one, and every transaction
-ends decoded or is missed; then the other side begins, and at last both at once, over IPv4 and IPv6. The sender keeps at
+ends decoded or is missed; then the other side begins, and at last both at once, over IPv4 and IPv6. Then one data plane
+is killed, and a last volley goes through the one that its supervisor starts in its place. The sender keeps at
 most WINDOW transactions under way, by looking at the receiver's statistics: queues in between never overflow, so
 nothing may be lost, however slow the emulated machine. Both sides verify every UDP checksum, which the sending kernel
 computed (the NICs offer no checksum offload): a byte damaged anywhere would be counted.
@@ -26,6 +27,7 @@ import json
 import os
 import platform
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -42,6 +44,31 @@ from afterburnerd.lab.transactions import SHAPES, Maker
 from tests import netns
 
 CAPTURE, ECHO = 8001, 8002  # ports of the two rules
+# Zero-copy or nothing: no fall-back can pass for it. The times are those of an emulated processor.
+CONFIG = f"""
+[daemon]
+name = "{{name}}"
+run_dir = "{{directory}}"
+[interface]
+name = "{{device}}"
+mode = "zero-copy"
+verify_udp_checksum = true
+[exporter]
+listen = ""
+[watch]
+hang_ms = 10000
+start_ms = 30000
+[[worker]]
+cpu = {{cpu}}
+idle = "{{idle}}"
+[[capture]]
+name = "transactions"
+port = {CAPTURE}
+[[capture]]
+name = "echo"
+port = {ECHO}
+decoder = "echo"
+"""
 VOLLEY = 3000  # transactions in a volley
 WINDOW = 256  # of them under way at once: an eighth of the frames, as many as a virtio queue has descriptors
 BURST = 32  # sent between two looks at the receiver's statistics
@@ -57,8 +84,10 @@ STATISTICS = ("rx_dropped", "rx_invalid_descs", "tx_invalid_descs", "rx_ring_ful
 class Side:
     """One NIC in its namespace, and the daemon that serves it."""
 
-    def __init__(self, name: str, device: str, host: int) -> None:
+    def __init__(self, name: str, device: str, host: int, cpu: int, idle: str) -> None:
         self.name = name
+        self.cpu = cpu
+        self.idle = idle
         netns.run("ip", "netns", "add", name)
         netns.run("ip", "link", "set", device, "netns", name)
         text = netns.run(
@@ -83,20 +112,34 @@ class Side:
             )
 
     def start(self) -> None:
-        inside = ["ip", "netns", "exec", self.name]
-        serve = [sys.executable, "-m", "tests.zerocopy.side", self.name, self.end.ifname, self.end.ipv4, self.end.ipv6]
-        self.daemon = subprocess.Popen(inside + serve)
+        directory = Path("/run", self.name)
+        directory.mkdir()
+        config = directory / "afterburner.toml"
+        config.write_text(
+            CONFIG.format(name=self.name, directory=directory, device=self.end.ifname, idle=self.idle, cpu=self.cpu)
+        )
+        command = [sys.executable, "-m", "afterburnerd.supervisor.main", "--config", str(config)]
+        self.daemon = subprocess.Popen(["ip", "netns", "exec", self.name, *command])
 
-    def ready(self) -> bool:
-        """Serving: program attached, every queue bound. A daemon that ended will never be."""
+    def serving(self) -> bool:
+        """Program attached, every queue bound, the worker in its loop. A daemon that ended will never be."""
         assert self.daemon is not None
         if self.daemon.poll() is not None:
             raise RuntimeError(f"{self.name}: the daemon ended with {self.daemon.returncode}")
         try:
-            rows = self.snapshot().rows("queue")
+            return self.snapshot().daemon.state("state") == "serving"
         except ShmError:
             return False
-        return bool(rows) and all(row.state("mode") != "closed" for row in rows)
+
+    def worker_pid(self) -> int:
+        return self.snapshot().rows("worker")[0].value("pid")
+
+    def settled(self) -> bool:
+        """Every frame that was sent has come back from the NIC, and the XDP program's count of redirected ones, which
+        the supervisor copies now and then, has reached that of the queue."""
+        snapshot = self.snapshot()
+        queue = snapshot.rows("queue")[0]
+        return queue.value("frames_tx") == 0 and queue.value("rx_packets") == redirected(snapshot)
 
     def snapshot(self) -> Snapshot:
         with StatsReader.open(self.name) as reader:
@@ -106,6 +149,11 @@ class Side:
         assert self.daemon is not None
         self.daemon.terminate()
         return self.daemon.wait(READY_S)
+
+
+def redirected(snapshot: Snapshot) -> int:
+    """Frames that the XDP program gave to AF_XDP sockets, as it counted them."""
+    return sum(row.value("packets") for row in snapshot.rows("xdp") if row.labels["verdict"] == "redirect")
 
 
 def figures(snapshot: Snapshot) -> dict[str, Any]:
@@ -197,19 +245,14 @@ def wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def settled(side: Side) -> bool:
-    """Every frame that was sent has come back from the NIC, and every ring level has been looked at since."""
-    return all(row.value("frames_tx") == 0 for row in side.snapshot().rows("queue"))
-
-
 def measure() -> dict[str, Any]:
-    left, right = Side("left", "eth0", 1), Side("right", "eth1", 2)
+    left, right = Side("left", "eth0", host=1, cpu=0, idle="spin"), Side("right", "eth1", host=2, cpu=1, idle="sleep")
     left.join(right)
     right.join(left)
     for side in (left, right):
         side.start()
     for side in (left, right):
-        wait(side.ready, f"{side.name} serving")
+        wait(side.serving, f"{side.name} serving")
     print(f"harness: both data planes serve, up {time.clock_gettime(time.CLOCK_BOOTTIME):.1f} s")
     volleys = [volley(left, right, socket.AF_INET), volley(right, left, socket.AF_INET6)]
     with ThreadPoolExecutor(2) as pool:
@@ -217,21 +260,48 @@ def measure() -> dict[str, Any]:
             pool.submit(volley, a, b, f) for a, b, f in ((left, right, socket.AF_INET6), (right, left, socket.AF_INET))
         ]
         volleys += [future.result() for future in both]
+    killed = kill(left)
+    volleys.append(volley(left, right, socket.AF_INET))
     for side in (left, right):
-        wait(lambda side=side: settled(side), f"{side.name}: frames home")  # type: ignore[misc]
-    report: dict[str, Any] = {"kernel": platform.release(), "volleys": volleys, "sides": {}}
+        wait(side.settled, f"{side.name}: frames home and counted")
+    report: dict[str, Any] = {"kernel": platform.release(), "volleys": volleys, "killed": killed}
+    report["sides"] = {side.name: look(side) for side in (left, right)}
     for side in (left, right):
-        link = json.loads(netns.run("ip", "-n", side.name, "-j", "-d", "link", "show", side.end.ifname))[0]
-        report["sides"][side.name] = {
-            "xdp_mode": link["xdp"]["mode"],
-            "sockets": asked(side),
-            "statistics": figures(side.snapshot()),
-        }
-    for side in (left, right):
-        report["sides"][side.name]["exit"] = side.stop()
-        report["sides"][side.name]["xdp_left"] = "xdp" in json.loads(
-            netns.run("ip", "-n", side.name, "-j", "-d", "link", "show", side.end.ifname))[0]  # fmt: skip
+        report["sides"][side.name] |= end(side)
     return report
+
+
+def kill(side: Side) -> dict[str, int]:
+    """SIGKILL for the data plane. Its supervisor binds the queue anew, while the driver may still clean up the old one."""
+    wait(side.settled, f"{side.name}: frames home before the kill")
+    before = side.worker_pid()
+    os.kill(before, signal.SIGKILL)
+    wait(lambda: side.worker_pid() not in (0, before) and side.serving(), f"{side.name} serving again")
+    return {"before": before, "after": side.worker_pid()}
+
+
+def look(side: Side) -> dict[str, Any]:
+    """What the kernel, and what the daemon says."""
+    snapshot = side.snapshot()
+    return {
+        "xdp_mode": attached(side),
+        "sockets": asked(side),
+        "redirected": redirected(snapshot),
+        "statistics": figures(snapshot),
+    }
+
+
+def end(side: Side) -> dict[str, Any]:
+    """Stops the daemon and looks for what it left."""
+    code = side.stop()
+    shared = sorted(path.name for path in Path("/dev/shm").glob(f"*{side.name}*"))
+    return {"exit": code, "left": {"xdp": attached(side), "shared_memory": shared, "sockets": asked(side)}}
+
+
+def attached(side: Side) -> int:
+    """How an XDP program hangs on the NIC: 0 not at all, 1 in the driver, 2 generic (linux/if_link.h)."""
+    link = json.loads(netns.run("ip", "-n", side.name, "-j", "-d", "link", "show", side.end.ifname))[0]
+    return int(link["xdp"]["mode"]) if "xdp" in link else 0
 
 
 if __name__ == "__main__":

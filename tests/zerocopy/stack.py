@@ -21,6 +21,8 @@ from .kernel import Kernel
 
 TREE = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
+# Where Debian's Python looks by itself: the data plane is started isolated, deaf to PYTHONPATH.
+SITE = Path("usr/lib/python3/dist-packages")
 PROGRAMS = ("busybox", "ip")
 # Parts of the standard library that no daemon imports; half of its bytes.
 NOT_NEEDED = ("test", "idlelib", "lib2to3", "tkinter", "ensurepip", "distutils", "turtledemo", "pydoc_data")
@@ -36,11 +38,11 @@ def collect(root: Root, kernel: Kernel, *, deadline_s: float) -> None:
         for file in distribution.files or ():
             source = Path(str(file.locate()))
             if ".." not in file.parts and source.is_file():
-                root.add(source, Path("site") / str(file))
-    root.add_tree(TREE / "afterburnerd", "site/afterburnerd")
+                root.add(source, SITE / str(file))
+    root.add_tree(TREE / "afterburnerd", SITE / "afterburnerd")
     root.add(HERE / "init", "init")
-    for module in (HERE / "__init__.py", HERE / "harness.py", HERE / "side.py", HERE.parent / "netns.py"):
-        root.add(module, Path("site") / module.relative_to(TREE))
+    for module in (HERE / "__init__.py", HERE / "harness.py", HERE.parent / "netns.py"):
+        root.add(module, SITE / module.relative_to(TREE))
     (root.path / "deadline").write_text(f"{deadline_s:.0f}\n")
 
 
