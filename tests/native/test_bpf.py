@@ -13,7 +13,7 @@ from afterburnerd.abi.layout import Cid, XdpReason
 from afterburnerd.native import lib
 from afterburnerd.net.xdp import OBJECT
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 FRAME = bytes.fromhex("ffffffffffff0200000000010806") + bytes(46)  # an ARP request, as far as XDP looks
 

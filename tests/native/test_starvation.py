@@ -18,7 +18,7 @@ from afterburnerd.native import lib
 from afterburnerd.net.xdp import LocalPort, Settings, Use, XdpProgram, mapped
 from tests import netns
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = {b.name: b for b in schema.BLOCKS}

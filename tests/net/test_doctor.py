@@ -95,6 +95,7 @@ def test_the_commands_mend_what_they_say(network: Lan, doctor: Doctor) -> None:
     assert "queues" not in well and "merging" not in well
 
 
+@pytest.mark.bpf
 @pytest.mark.parametrize(("word", "mode"), [("xdpgeneric", "generic"), ("xdpdrv", "native")])
 def test_a_foreign_xdp_program(network: Lan, doctor: Doctor, word: str, mode: str) -> None:
     program = Path(__file__).parents[2] / "afterburnerd/bpf/afterburner.bpf.o"

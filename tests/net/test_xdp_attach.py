@@ -29,7 +29,7 @@ from tests.net import frames, make_packets, oracle
 from tests.net.test_xdp_program import SEED, configure
 from tests.net.xsk import COPY, USE_SG, Xsk
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 Mode = Literal["native", "generic"]
 MODES: tuple[Mode, ...] = ("native", "generic")

@@ -21,7 +21,7 @@ from tests import netns
 from tests.net import frames, make_packets, oracle
 from tests.net.xsk import Xsk
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 SEED = int(os.environ.get("SEED", "20260101"))
 VERDICTS = {1: "DROP", 2: "PASS", 4: "REDIRECT"}

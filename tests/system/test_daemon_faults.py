@@ -19,7 +19,7 @@ from tests import netns
 from tests.net import frames
 from tests.system.daemonrig import PORT, RAW, ROOT, Daemon, alive
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 
 @pytest.fixture

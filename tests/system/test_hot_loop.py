@@ -16,7 +16,7 @@ import pytest
 from tests import netns
 from tests.system.daemonrig import PORT, RAW, Daemon
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 SPIN = 'idle = "spin"\nnice = 0'
 ECHO = RAW.replace('"raw"', '"echo"')

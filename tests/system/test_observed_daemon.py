@@ -20,7 +20,7 @@ from afterburnerd.lab.transactions import SHAPES, Maker
 from tests import netns
 from tests.system.daemonrig import PORT, Daemon
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 CAPTURE = f"""
 [[capture]]

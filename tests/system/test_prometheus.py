@@ -29,7 +29,7 @@ from tests import netns
 from tests.system.daemonrig import PORT, Daemon
 from tests.unit.observe.test_deploy_grafana import DASHBOARD, PANELS
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy" / "prometheus"

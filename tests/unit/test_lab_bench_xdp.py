@@ -11,7 +11,7 @@ import pytest
 from afterburnerd.abi.layout import XdpReason
 from afterburnerd.lab import bench_xdp
 
-pytestmark = pytest.mark.privileged
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 
 def effective() -> int:
