@@ -1,8 +1,8 @@
 """A guest machine of two linked NICs: assembles its initramfs from this machine's files and runs QEMU to its end.
 
 Why a guest at all: AF_XDP's zero-copy mode lives in NIC drivers. veth has none, and a machine that runs tests seldom
-has a NIC to spare. virtio_net has it since Linux 6.13, provided that the device does DMA through the kernel's DMA API
-(`iommu_platform=on`; without it bind says EINVAL). So QEMU emulates two such NICs, a wire between them, and a CPU
+has a NIC to spare. virtio_net has it in kernels of the 7 series (6.12: not yet), provided that the device does DMA
+through the kernel's DMA API (`iommu_platform=on`; without it bind says EINVAL). So QEMU emulates two such NICs, a wire between them, and a CPU
 (TCG: slow, and works without /dev/kvm everywhere), and the guest's kernel treats them as it would treat hardware.
 
         guest  +-------------------------------------------------------+

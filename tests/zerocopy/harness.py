@@ -10,10 +10,12 @@
 
 `==` is AF_XDP. A volley thus uses the receive path of both NICs and the transmit path of one, and every transaction
 ends decoded or is missed; then the other side begins, and at last both at once, over IPv4 and IPv6. Then one data plane
-is killed, and a last volley goes through the one that its supervisor starts in its place. The sender keeps at
-most WINDOW transactions under way, by looking at the receiver's statistics: queues in between never overflow, so
-nothing may be lost, however slow the emulated machine. Both sides verify every UDP checksum, which the sending kernel
-computed (the NICs offer no checksum offload): a byte damaged anywhere would be counted.
+is killed, and a last volley goes through the one that its supervisor starts in its place. The left worker spins, the
+right one sleeps when idle: both ways of waiting meet the driver.
+
+The sender keeps at most WINDOW transactions under way, by looking at the receiver's statistics: queues in between never
+overflow, so nothing may be lost, however slow the emulated machine. Both sides verify every UDP checksum, which the
+sending kernel computed (the NICs offer no checksum offload): a byte damaged anywhere would be counted.
 
 This program judges nothing. It writes what it measured as one JSON object to the report port; the test outside holds
 it against what must be. The mode is not taken from our own statistics alone: the AF_XDP sockets are borrowed from the

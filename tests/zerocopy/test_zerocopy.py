@@ -16,7 +16,7 @@ import pytest
 from . import guest, kernel, stack
 
 CACHE = stack.TREE / "build/zerocopy"
-# Some 15 s on an idle machine. The bounds, from the inside out: the guest powers itself off, then QEMU is killed.
+# 20 s on an idle machine of two cores, 50 s on a busy one. The bounds, from the inside out: the guest powers itself off, then QEMU is killed.
 GUEST_S = 120.0
 QEMU_S = GUEST_S + 20.0
 SIDES = ("left", "right")
