@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from . import quantities, report, rig
+from . import exits, quantities, report, rig
 from .daemon import Daemon
 from .report import say
 
@@ -110,9 +110,9 @@ def pid(daemon: Daemon) -> int:
 def watch_idle(daemon: Daemon, seconds: float) -> float:
     """Share of one CPU that the supervisor takes while nothing happens. Its start is left out."""
     say(f"watching it idle for {seconds:g} s")
-    time.sleep(2.0)
+    exits.sleep(2.0)
     before, began = processor_seconds(pid(daemon)), time.monotonic()
-    time.sleep(seconds)
+    exits.sleep(seconds)
     return (processor_seconds(pid(daemon)) - before) / (time.monotonic() - began)
 
 
@@ -144,7 +144,7 @@ def scrape(listen: str, count: int) -> list[float]:
         taken.append(time.perf_counter() - began)
         if b"afterburner_worker_records_total" not in page:
             raise ToolError("the page is not the daemon's", EXIT_UNREACHABLE)
-        time.sleep(0.01)
+        exits.sleep(0.01)
     return taken
 
 
@@ -157,9 +157,9 @@ def recover(daemon: Daemon, n: int) -> float:
     while time.monotonic() < deadline:
         figures = daemon.snapshot().daemon
         if figures.value("restart_killed") > before and figures.state("state") == "serving":
-            time.sleep(3 * STEADY_MS / 1000)
+            exits.sleep(3 * STEADY_MS / 1000)
             return daemon.snapshot().daemon.value("recovery_ns") / 1e9
-        time.sleep(0.005)
+        exits.sleep(0.005)
     raise ToolError(f"the data plane was not back after {WAIT_SECONDS:g} s:\n{daemon.said()}", EXIT_UNREACHABLE)
 
 

@@ -36,7 +36,7 @@ import msgspec
 from ..abi.stats import Delta, Snapshot
 from ..cli import EXIT_UNREACHABLE, ToolError
 from ..config.model import Memory, Worker
-from . import emit, quantities, report, rig
+from . import emit, exits, quantities, report, rig
 from .daemon import Daemon, usable_cpus
 from .labio import Labio, Line, Samples
 from .report import Result, say
@@ -335,9 +335,9 @@ class Bench:
         """Transactions decoded a second while a sender does its utmost, and the worker's busy share meanwhile."""
         with self.sender(rate=0, seconds=self.settings.seconds + 0.6) as sender:
             sender.wait_ready()
-            time.sleep(0.3)
+            exits.sleep(0.3)
             before = daemon.snapshot()
-            time.sleep(self.settings.seconds)
+            exits.sleep(self.settings.seconds)
             delta = Delta(before, daemon.snapshot())
             self.finish(sender, self.settings.seconds + 0.6)
         worker = delta.after.rows("worker")[0]
@@ -376,7 +376,7 @@ def _settled(daemon: Daemon, before: Snapshot, expected: int) -> Snapshot:
         # The supervisor copies the kernel's drop counters once a second.
         if decoded - before.total("worker", "decoded") >= expected or time.monotonic() - changed > 1.5:
             return snapshot
-        time.sleep(0.02)
+        exits.sleep(0.02)
 
 
 def _change(delta: Delta, block: str, name: str) -> int:

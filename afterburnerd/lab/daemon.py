@@ -62,15 +62,14 @@ class Daemon:
         return self.directory / "log"
 
     def _start(self) -> None:
-        with exits.held():
-            self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.config.write_text(f'[daemon]\nname = "{self.name}"\nrun_dir = "{self.directory}"\n\n{self._body}')
         # setpriv (util-linux) has the kernel end it with us; `ip netns exec` and setpriv replace themselves, so that
         # the process ID is the daemon's.
         command = self.rig.daemon.inside(
             "setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "afterburnerd.supervisor.main"
         )
-        with self.log.open("wb") as log, exits.held():
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--config", str(self.config)],
                 stdout=log,
@@ -93,7 +92,7 @@ class Daemon:
                     f"afterburnerd does not serve after {START_SECONDS:.0f} s ({state}):\n{self.said()}",
                     EXIT_UNREACHABLE,
                 )
-            time.sleep(0.02)
+            exits.sleep(0.02)
 
     def state(self) -> str:
         try:
@@ -138,6 +137,7 @@ class Daemon:
             [sys.executable, "-m", "afterburnerd.supervisor.main", "--config", str(self.config), "--clean-up"],
             capture_output=True,
             timeout=30,
+            process_group=0,
         )
 
     def close(self) -> None:

@@ -281,21 +281,18 @@ class Demo:
     @contextmanager
     def _inspecting(self) -> Iterator[subprocess.Popen[str]]:
         """`afterburnerctl inspect` while transactions come."""
-        process = None
+        process = subprocess.Popen(
+            self._ctl("inspect", "--count", "6"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            process_group=0,
+        )
         try:
-            with exits.held():
-                process = subprocess.Popen(
-                    self._ctl("inspect", "--count", "6"),
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    text=True,
-                    process_group=0,
-                )
             yield process
         finally:
-            if process:
-                process.terminate()
-                process.communicate(timeout=10)
+            process.kill()
+            process.communicate()
 
     def _ctl(self, *args: str) -> list[str]:
         return [
@@ -305,14 +302,20 @@ class Demo:
 
     def ctl(self, *args: str) -> str:
         columns = {**os.environ, "COLUMNS": str(self.screen.console.width - 2)}
-        done = subprocess.run(self._ctl(*args), capture_output=True, text=True, timeout=20, env=columns)
+        done = subprocess.run(
+            self._ctl(*args), capture_output=True, text=True, timeout=20, env=columns, process_group=0
+        )
         return done.stdout or done.stderr
 
     def page(self) -> str:
         """The lines of /metrics that PAGE names, without those of value 0. Fetched inside the daemon's namespace."""
         fetch = f"import urllib.request as r, sys; sys.stdout.write(r.urlopen('http://{EXPORTER}/metrics', timeout=5).read().decode())"
         done = subprocess.run(
-            self.rig.daemon.inside(sys.executable, "-c", fetch), capture_output=True, text=True, timeout=20
+            self.rig.daemon.inside(sys.executable, "-c", fetch),
+            capture_output=True,
+            text=True,
+            timeout=20,
+            process_group=0,
         )
         if done.returncode:
             return f"no answer: {done.stderr.strip().splitlines()[-1:]}"
@@ -352,7 +355,7 @@ class Demo:
             decoded = _total(delta, "worker", "decoded")
             if decoded + sum(malformed.values()) >= sent.sent or time.monotonic() > until:
                 break
-            time.sleep(0.02)
+            exits.sleep(0.02)
         latency = [delta.histogram(row, "latency") for row in delta.after.rows("worker")]
         gaps = [delta.histogram(row, "gap").max for row in delta.after.rows("worker")]
         return Phase(

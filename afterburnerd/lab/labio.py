@@ -85,16 +85,11 @@ class Labio:
         self._pending = b""
 
     def __enter__(self) -> Labio:
-        try:
-            with exits.held():
-                # Its own session: a Ctrl-C of the terminal reaches us, and we end it in order; and where the kernel
-                # groups by session (sched_autogroup) it gets the share of a core that a data plane gets.
-                self._process = subprocess.Popen(
-                    self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-                )
-        except BaseException:
-            self.close()
-            raise
+        # Its own session: a Ctrl-C of the terminal reaches us, and we end it in order; and where the kernel groups by
+        # session (sched_autogroup) it gets the share of a core that a data plane gets.
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        )
         return self
 
     @property
@@ -117,7 +112,9 @@ class Labio:
                 self._pending = rest
                 yield line
                 continue
-            if not select.select([handle], [], [], timeout)[0]:
+            with exits.interruptible():
+                there = select.select([handle], [], [], timeout)[0]
+            if not there:
                 raise TimeoutError(f"afterburner-labio {self.mode} said nothing for {timeout:g} s")
             chunk = os.read(handle, 65536)
             if not chunk:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ..cli import ToolError
-from . import rig
+from . import exits, rig
 
 DEFAULT_PORT = 8001  # of the capture rule in the example configuration
 
@@ -120,5 +120,5 @@ def _neighbour(netns: str, device: str, hop: str) -> str:
         if not asked:
             rig.run("ip", *(["-n", netns] if netns else []), "neigh", "replace", hop, "dev", device, "use")
             asked = True
-        time.sleep(0.02)
+        exits.sleep(0.02)
     raise ToolError(f"{hop} does not answer on {device}: is it up, and does its program let ARP pass?", 69)

@@ -131,7 +131,8 @@ def require() -> None:
 def run(*command: str, trace: Trace | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
     if trace:
         trace(shlex.join(command))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    # A process group of its own: a Ctrl-C of the terminal does not reach it, half of a rig helps nobody.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, process_group=0)
     if check and done.returncode:
         why = (done.stderr or done.stdout).strip() or f"exit code {done.returncode}"
         raise RigError(f"{shlex.join(command)}: {why}")
@@ -209,8 +210,7 @@ def up(rig: Rig, trace: Trace | None = None) -> bool:
         _await_carrier(rig)
     except BaseException:
         if not stood:
-            with exits.shielded():
-                _remove(rig, trace)
+            _remove(rig, trace)
         raise
     return not stood
 
@@ -282,8 +282,7 @@ def down(rig: Rig, trace: Trace | None = None) -> bool:
     require()
     for end in (rig.daemon, rig.sender):
         _check_netns(rig, end)
-    with exits.shielded():
-        return _remove(rig, trace)
+    return _remove(rig, trace)
 
 
 def occupants(rig: Rig) -> list[int]:
@@ -297,7 +296,8 @@ def occupants(rig: Rig) -> list[int]:
 
 @contextmanager
 def standing(rig: Rig, trace: Trace | None = None) -> Iterator[Rig]:
-    """The rig for the time of a `with`: gone after it, whichever way it ends (see exits.py)."""
+    """The rig for the time of a `with`: gone after it, whichever way it ends. A signal ends it where the body says
+    `exits.interruptible`, or at its end."""
     with exits.unwinding():
         try:
             up(rig, trace)

@@ -96,11 +96,12 @@ def test_an_interrupted_demo_leaves_nothing(at: str, number: signal.Signals) -> 
         process.send_signal(number)
         time.sleep(0.03)  # of two that come together, Python takes the lower number first
         process.send_signal(signal.SIGINT)  # somebody is impatient
-        said += process.communicate(timeout=30)[0]
+        out, err = process.communicate(timeout=30)
+        said += out
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, (said + err).decode()
     assert b"nothing: no namespace" in said
     assert left_of(process.pid) == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import secrets
 import signal
 import socket
@@ -188,12 +189,12 @@ def test_without_root_it_says_so(wanted: rig.Rig, monkeypatch: pytest.MonkeyPatc
 
 SCRIPT = """
 import sys, time
-from afterburnerd.lab import rig
+from afterburnerd.lab import exits, rig
 with rig.standing(rig.plan(sys.argv[1], isolated=True)):
     print("up", flush=True)
     if sys.argv[2] == "raise":
         raise RuntimeError("on purpose")
-    time.sleep(0 if sys.argv[2] == "return" else 60)
+    exits.sleep(0 if sys.argv[2] == "return" else 60)
 """
 
 
@@ -228,6 +229,28 @@ def test_nothing_is_left_after_a_signal(wanted: rig.Rig, number: signal.Signals)
         # SIGINT ends Python by KeyboardInterrupt, which it turns into death by that signal
         assert process.returncode == (-number if number == signal.SIGINT else 128 + number)
     assert left_of(wanted) == []
+
+
+def test_nothing_is_left_whenever_the_signal_comes(seed: int) -> None:
+    """At any moment of making and removing it, again and again."""
+    moments = random.Random(seed)
+    for _ in range(15):
+        wanted = rig.plan(f"lr{secrets.token_hex(3)}", isolated=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, wanted.name, "return"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            until = time.monotonic() + 20
+            while not netns.exists(wanted.daemon.netns) and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.0005)
+            time.sleep(moments.uniform(0, 0.15))
+            process.send_signal(moments.choice([signal.SIGINT, signal.SIGTERM]))
+            process.wait(30)
+            assert left_of(wanted) == []
+        finally:
+            process.kill()
+            process.wait()
+            rig.down(wanted)
 
 
 def test_a_second_ctrl_c_does_not_stop_the_clean_up(wanted: rig.Rig) -> None:
