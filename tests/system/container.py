@@ -131,17 +131,20 @@ class Container:
         self.run("mkdir", "-p", str(Path(inside).parent))
         self.path(inside).write_text(text)
 
-    def journal(self, *match: str, cursor: str = "") -> list[dict[str, str]]:
-        """Entries of the journal, oldest first; `match` as journalctl takes it, `cursor`: only later ones."""
-        self.run("journalctl", "--sync")
-        after = [f"--after-cursor={cursor}"] if cursor else []
-        lines = self.run("journalctl", "--output=json", "--all", "--no-pager", *after, *match).stdout.splitlines()
-        return [json.loads(line) for line in lines]
+    def journal(self, *match: str, since: int = 0) -> list[dict[str, str]]:
+        """Entries of the journal, oldest first; `match` as journalctl takes it, `since`: only those after that `now()`.
 
-    def cursor(self) -> str:
-        """The end of the journal as it is now."""
-        entries = self.run("journalctl", "--output=json", "--lines=1", "--no-pager").stdout
-        return str(json.loads(entries)["__CURSOR"])
+        Not by --after-cursor: with a match it also leaves out the first entry that does match (systemd 252).
+        """
+        self.run("journalctl", "--sync")
+        lines = self.run("journalctl", "--output=json", "--all", "--no-pager", *match).stdout.splitlines()
+        entries = [json.loads(line) for line in lines]
+        return [entry for entry in entries if int(entry["__MONOTONIC_TIMESTAMP"]) > since]
+
+    @staticmethod
+    def now() -> int:
+        """The present as the journal writes it down (us of CLOCK_MONOTONIC, which a container shares with its machine)."""
+        return time.monotonic_ns() // 1000
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """Properties of a unit, as systemd reports them."""

@@ -183,10 +183,10 @@ class Service:
 
     # -- the journal
 
-    def log(self, cursor: str = "") -> str:
-        return "\n".join(entry.get("MESSAGE", "") for entry in self.entries(cursor))
+    def log(self, since: int = 0) -> str:
+        return "\n".join(entry.get("MESSAGE", "") for entry in self.entries(since))
 
-    def entries(self, cursor: str = "", message: str = "") -> list[dict[str, str]]:
+    def entries(self, since: int = 0, message: str = "") -> list[dict[str, str]]:
         """Entries of the unit, and of systemd about it; `message`: only those of this name in the catalogue."""
         match = ["--unit", UNIT] if not message else [f"_SYSTEMD_UNIT={UNIT}", f"AB_MESSAGE={message}"]
-        return self.machine.journal(*match, cursor=cursor)
+        return self.machine.journal(*match, since=since)

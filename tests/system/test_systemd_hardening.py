@@ -16,51 +16,94 @@ def service(machine: Container) -> Service:
     return Service(machine)
 
 
-def without(service: Service, capability: str) -> str:
-    """Starts the service without one of its rights; returns what the journal says since then."""
-    service.reset()
-    rest = " ".join(name for name in GRANTED.split() if name != capability)
-    assert rest != GRANTED
-    service.unit_drop_in(
-        f"[Service]\nAmbientCapabilities=\nAmbientCapabilities={rest}\n"
-        f"CapabilityBoundingSet=\nCapabilityBoundingSet={rest}\nRestart=no\n"
+def drop_in(capabilities: str) -> str:
+    return (
+        f"[Service]\nAmbientCapabilities=\nAmbientCapabilities={capabilities}\n"
+        f"CapabilityBoundingSet=\nCapabilityBoundingSet={capabilities}\n"
     )
-    cursor = service.machine.cursor()
-    service.machine.run("systemctl", "start", UNIT, check=False)
-    return service.log(cursor)
 
 
+def without(capability: str) -> str:
+    rest = [name for name in GRANTED.split() if name != capability]
+    assert len(rest) == len(GRANTED.split()) - 1
+    return drop_in(" ".join(rest))
+
+
+def notices(service: Service) -> str:
+    status = service.ctl("status", check=False)
+    return "\n".join(f"{notice['text']}; {notice.get('hint', '')}" for notice in status["notices"])
+
+
+def test_the_unit_grants_what_is_tested_here(service: Service) -> None:
+    shown = service.machine.show(UNIT, "AmbientCapabilities", "CapabilityBoundingSet")
+    for granted in shown.values():
+        assert sorted(granted.upper().split()) == sorted(GRANTED.split())
+
+
+@pytest.mark.bpf
 @pytest.mark.parametrize("capability", ["CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"])
-def test_without_it_the_rings_are_refused_by_name(service: Service, capability: str) -> None:
+def test_without_it_sockets_serve_and_the_journal_names_it(service: Service, capability: str) -> None:
     service.reset()
-    log = without(service, capability)
-    assert capability in log, log
-    # "auto" ends at the socket backend, which needs no right at all
-    assert service.state() == "active/running"
+    service.unit_drop_in(without(capability))
+    since = service.machine.now()
+    service.start()
+    assert capability in service.log(since)
     assert "socket" in service.machine.show(UNIT, "StatusText")["StatusText"]
     assert service.program() == 0
     service.serves()
     service.stop()
 
 
-@pytest.mark.parametrize("capability", ["CAP_IPC_LOCK", "CAP_SYS_NICE"])
-def test_without_it_the_daemon_serves_and_names_it(service: Service, capability: str) -> None:
-    log = without(service, capability)
-    assert capability in log, log
+def test_without_it_the_workers_nice_value_is_refused(service: Service) -> None:
+    service.reset()
+    service.unit_drop_in(without("CAP_SYS_NICE") + "LimitNICE=0\n")
+    service.start()
+    assert "CAP_SYS_NICE" in notices(service)
     service.serves()
+    service.stop()
+
+
+def test_without_it_memory_is_locked_only_within_the_limit(service: Service) -> None:
+    """The limit is what a container's systemd has where it cannot raise it."""
+    service.reset()
+    service.unit_drop_in(without("CAP_IPC_LOCK") + "LimitMEMLOCK=8M\n")
+    service.start()
+    assert "memory is not locked" in notices(service)
     service.stop()
 
 
 def test_a_mode_that_cannot_be_had_is_a_refusal(service: Service) -> None:
     service.reset()
     service.configure(CONFIG.replace("[interface]", '[interface]\nmode = "copy"'))
-    rest = GRANTED.replace("CAP_NET_RAW ", "")
-    service.unit_drop_in(
-        f"[Service]\nAmbientCapabilities=\nAmbientCapabilities={rest}\n"
-        f"CapabilityBoundingSet=\nCapabilityBoundingSet={rest}\n"
-    )
-    cursor = service.machine.cursor()
+    service.unit_drop_in(without("CAP_NET_RAW"))
+    since = service.machine.now()
     assert service.machine.run("systemctl", "start", UNIT, check=False).returncode != 0
     shown = service.machine.show(UNIT, "ActiveState", "ExecMainStatus", "NRestarts")
     assert shown == {"ActiveState": "failed", "ExecMainStatus": "77", "NRestarts": "0"}
-    assert "CAP_NET_RAW" in service.log(cursor)
+    assert "CAP_NET_RAW" in service.log(since)
+
+
+def test_huge_pages_are_used_in_the_sandbox(service: Service) -> None:
+    """The number is the whole machine's: what is added for the test is taken away again."""
+    setting = service.machine.path("/proc/sys/vm/nr_hugepages")
+    service.machine.run("mount", "-o", "remount,bind,rw", "/proc/sys")
+    before = int(setting.read_text())
+    setting.write_text(str(before + 16))
+    try:
+        service.reset()
+        service.configure(CONFIG + '[memory]\nhuge_pages = "require"\n')
+        service.start()
+        (plane,) = service.data_planes()
+        assert int(service.machine.status(plane)["HugetlbPages"].split()[0]) >= 8 << 10
+        service.serves()
+        service.stop()
+    finally:
+        setting.write_text(str(before))
+
+
+def test_fifo_on_a_processor_that_is_not_isolated_is_refused(service: Service) -> None:
+    service.reset()
+    service.configure(CONFIG.replace("[[worker]]", "[[worker]]\ncpu = 0\nfifo = 10"))
+    since = service.machine.now()
+    assert service.machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+    assert "isolated" in service.log(since)
