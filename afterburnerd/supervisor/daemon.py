@@ -53,7 +53,7 @@ from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier, NotifyError
 from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.control import ControlServer
-from afterburnerd.supervisor.device import Device, open_udp
+from afterburnerd.supervisor.device import Address, Device, open_udp
 from afterburnerd.supervisor.flap import FlapGuard
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
@@ -90,7 +90,7 @@ class Daemon:
         self._segment: Segment | None = None
         self._rings: list[Ring] = []
         self._ring_shape: Records | None = None  # of the rings there are
-        self._sockets: list[socket.socket] = []
+        self._sockets: dict[Address, socket.socket] = {}
         self._exporter: Exporter | None = None
         self._exporter_trouble = ""
         self._program_trouble = ""
@@ -247,13 +247,13 @@ class Daemon:
             own = config.workers[keeper.index].queues
             keeper.queues = served if own == "all" else tuple(q for q in own if q in served)
         if self.device.rung == "socket":
-            sockets = open_udp(config.captures)
-            for old in self._sockets:
-                old.close()
-            self._sockets = list(sockets)
+            sockets = open_udp(config.captures, self._sockets)
+            for address in self._sockets.keys() - sockets.keys():
+                self._sockets[address].close()
+            self._sockets = sockets
             rules = capture.pack_for_sockets(config.captures)
             for keeper in self.keepers:
-                keeper.sockets = sockets[keeper.index :: len(self.keepers)]
+                keeper.sockets = list(sockets.values())[keeper.index :: len(self.keepers)]
                 keeper.rules = rules
         else:
             entries = capture.expand(config.captures, self.facts.local_addresses())
@@ -708,17 +708,13 @@ class Daemon:
             logging.getLogger("afterburnerd").setLevel(new.daemon.log_level.upper())
         if tables & {"xdp", "interface"} and self.device.program is not None:
             self.device.program.configure(self.device.settings())
+        if "capture" in tables and self.device.rung == "socket":
+            restart = True  # other sockets: the worker gets them when it starts
         if restart:
             await self._restart_workers()
         elif "capture" in tables:
-            await self._apply_captures()
-        return restart
-
-    async def _apply_captures(self) -> None:
-        if self.device.rung == "socket":
-            await self._restart_workers()  # other sockets: the worker gets them when it starts
-        else:
             await self._republish()
+        return restart
 
     async def _restart_workers(self) -> None:
         """Ends every data plane and starts the ones of the new configuration. The XDP program stays attached."""
@@ -766,7 +762,7 @@ class Daemon:
                 except OSError as error:
                     say(messages.STOP_FAILED, reason=str(error))
             self.device.close()
-            for sock in self._sockets:
+            for sock in self._sockets.values():
                 sock.close()
             for ring in self._rings:
                 ring.unlink()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from afterburnerd.abi import orders
@@ -28,6 +28,7 @@ from afterburnerd.supervisor.capture import Entry
 from afterburnerd.supervisor.refusal import EXIT_PERMISSION, EXIT_UNAVAILABLE, Refusal
 
 Rung = Literal["native", "generic", "socket"]
+Address = tuple[socket.AddressFamily, str, int]  # family, host, port
 
 AF_XDP = 44
 SOL_XDP = 283
@@ -275,32 +276,43 @@ def count_xsk(xsk: Xsk, segment: Segment, row: int) -> None:
     xsk.seen = now
 
 
-def open_udp(captures: Iterable[Capture]) -> list[socket.socket]:
-    """The socket backend's sockets: one for each rule and address family. Refusal where a port is taken."""
-    opened: list[socket.socket] = []
+def open_udp(captures: Iterable[Capture], held: Mapping[Address, socket.socket]) -> dict[Address, socket.socket]:
+    """The socket backend's sockets: one for each rule and address family. Refusal where a port is taken.
+
+    What is `held` already is taken over as it is, with the datagrams that wait in it; closing the rest is the caller's.
+    """
+    sockets: dict[Address, socket.socket] = {}
     try:
         for capture in captures:
             for family, host in _hosts(capture):
-                sock = socket.socket(family, socket.SOCK_DGRAM)
-                opened.append(sock)
-                sock.setblocking(False)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                # A burst of 2,048 datagrams, as much as the packet memory of a queue; the kernel may allow less.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-                try:
-                    sock.bind((host, capture.port))
-                except OSError as error:
-                    what = "is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
-                    raise Refusal(
-                        f"capture.{capture.name}: UDP port {capture.port} of {host}: {what}; `ss -lunp` shows by whom",
-                        EXIT_UNAVAILABLE,
-                    ) from None
+                address = (family, host, capture.port)
+                sockets[address] = held[address] if address in held else _open_udp(capture, address)
     except BaseException:
-        for sock in opened:
-            sock.close()
+        for address, sock in sockets.items():
+            if address not in held:
+                sock.close()
         raise
-    return opened
+    return sockets
+
+
+def _open_udp(capture: Capture, address: Address) -> socket.socket:
+    family, host, port = address
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        # A burst of 2,048 datagrams, as much as the packet memory of a queue; the kernel may allow less.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        what = "is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
+        raise Refusal(
+            f"capture.{capture.name}: UDP port {port} of {host}: {what}; `ss -lunp` shows by whom",
+            EXIT_UNAVAILABLE,
+        ) from None
+    return sock
 
 
 def _hosts(capture: Capture) -> list[tuple[socket.AddressFamily, str]]:

@@ -484,6 +484,20 @@ def test_a_reload_applies_live_keys_without_touching_the_data_plane(rig: netns.P
         assert daemon.plane_pid() == pid
 
 
+def test_a_reload_in_socket_mode_opens_and_closes_only_what_changes(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path, interface='mode = "socket"') as daemon:
+        for captures, ports in ((SECOND, (8001, 8002)), (RAW, (8001,)), (SECOND, (8001, 8002))):
+            daemon.write_config(captures=captures)
+            result = daemon.reload()
+            assert (result.ok, result.data_plane_restarted) == (True, True), result.errors
+            listening = rig.near.run("ss", "-Hlun").split()
+            assert [port for port in (8001, 8002) if f"0.0.0.0:{port}" in listening] == list(ports)
+        daemon.send(b"x", port=8001)
+        daemon.send(b"x", port=8002)
+        daemon.wait(lambda: daemon.rule("more", "packets") == 1, "the new rule to count")
+        daemon.wait(lambda: daemon.rule("tpu", "packets") == 1, "the old rule to count")
+
+
 def test_a_reload_of_data_plane_keys_restarts_it_under_the_same_program(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         pid, program = daemon.plane_pid(), daemon.attached()
