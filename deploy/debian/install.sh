@@ -32,23 +32,21 @@ DESTDIR=${DESTDIR%/}
 # Wheels of everything that the daemon needs at run time (the product's own among them) into the wheelhouse.
 collect() {
     mkdir -p $house build/.stamps
-    local want
-    want=$(sha256sum < pyproject.toml)
-    if [ "$(cat build/.stamps/wheelhouse 2> /dev/null)" != "$want" ]; then
-        say "collecting dependencies into $house"
-        rm -rf ${house:?}/*
-        local -a needs
-        mapfile -t needs < <($venv/bin/python - << 'P'
+    local -a needs
+    mapfile -t needs < <($venv/bin/python - << 'P'
 import tomllib
 with open("pyproject.toml", "rb") as f:
     project = tomllib.load(f)["project"]
 print("\n".join(project["dependencies"] + project["optional-dependencies"]["systemd"]))
 P
-        )
+    )
+    if [ "$(cat build/.stamps/wheelhouse 2> /dev/null)" != "${needs[*]}" ]; then
+        say "collecting dependencies into $house"
+        rm -rf ${house:?}/*
         # PEP 517: what a source package needs for its build comes along, whatever this machine has
         $venv/bin/pip wheel -q --disable-pip-version-check --use-pep517 -w $house "${needs[@]}" \
             || die 69 "pip could not fetch the dependencies (see above): is PyPI reachable?"
-        echo "$want" > build/.stamps/wheelhouse
+        echo "${needs[*]}" > build/.stamps/wheelhouse
     fi
     say "building the wheel"
     rm -f $house/afterburner-*.whl

@@ -19,7 +19,7 @@ from tests import netns
 from tests.net import frames
 from tests.system.daemonrig import PORT, RAW, ROOT, Daemon, alive
 
-pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
+pytestmark = pytest.mark.privileged
 
 
 @pytest.fixture
@@ -31,6 +31,7 @@ def rig() -> Iterator[netns.Pair]:
 # --- processes -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.bpf
 def test_a_killed_data_plane_is_noticed_and_replaced_while_the_program_stays(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         daemon.receives()
@@ -47,6 +48,7 @@ def test_a_killed_data_plane_is_noticed_and_replaced_while_the_program_stays(rig
         daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_counters_go_on_across_a_restart_of_the_data_plane(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         daemon.receives(7)
@@ -56,6 +58,7 @@ def test_counters_go_on_across_a_restart_of_the_data_plane(rig: netns.Pair, tmp_
         assert daemon.rule("tpu", "packets") == 10
 
 
+@pytest.mark.bpf
 def test_a_hung_data_plane_is_killed_after_the_configured_time(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, rest="[watch]\nhang_ms = 300") as daemon:
         pid = daemon.plane_pid()
@@ -66,6 +69,7 @@ def test_a_hung_data_plane_is_killed_after_the_configured_time(rig: netns.Pair, 
         daemon.receives()
 
 
+@pytest.mark.bpf
 def test_packets_are_dropped_and_counted_while_the_worker_is_down(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, rest="[watch]\nbackoff_min_ms = 3000\nbackoff_max_ms = 3000") as daemon:
         for _ in range(2):  # the second failure in a row makes it pause
@@ -80,6 +84,7 @@ def test_packets_are_dropped_and_counted_while_the_worker_is_down(rig: netns.Pai
         daemon.receives()
 
 
+@pytest.mark.bpf
 def test_repeated_failure_backs_off_and_says_why(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, rest="[watch]\nbackoff_min_ms = 400\nbackoff_max_ms = 400") as daemon:
         for round_ in range(3):
@@ -161,6 +166,7 @@ def test_a_second_daemon_of_the_same_name_refuses(rig: netns.Pair, tmp_path: Pat
 # --- the interface ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.bpf
 def test_down_and_up(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         rig.near.link("down")
@@ -174,6 +180,7 @@ def test_down_and_up(rig: netns.Pair, tmp_path: Path) -> None:
         daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_mtu_change(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         rig.near.link("mtu", "1400")
@@ -183,6 +190,7 @@ def test_mtu_change(rig: netns.Pair, tmp_path: Path) -> None:
         daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> None:
     with netns.pair(queues=4) as rig:
         rig.near.ethtool("-L", "rx", "1", "tx", "4")
@@ -196,6 +204,7 @@ def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> 
             assert daemon.status().workers[0].queues == (0, 1, 2, 3)
 
 
+@pytest.mark.bpf
 def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         daemon.receives()
@@ -213,6 +222,7 @@ def test_an_interface_that_goes_and_comes_back_is_served_again(rig: netns.Pair, 
         daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_a_program_that_somebody_detaches_is_attached_again(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         program = daemon.attached()
@@ -227,6 +237,7 @@ def detach(rig: netns.Pair, program: int) -> None:
     rig.near.run("bpftool", "link", "detach", "id", str(link))
 
 
+@pytest.mark.bpf
 def test_a_place_that_somebody_else_took_is_told_and_taken_back_when_it_is_free(
     rig: netns.Pair, tmp_path: Path
 ) -> None:
@@ -242,6 +253,7 @@ def test_a_place_that_somebody_else_took_is_told_and_taken_back_when_it_is_free(
         daemon.recovers()
 
 
+@pytest.mark.bpf
 def test_a_queue_that_another_socket_holds_is_refused(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as first, Daemon(rig, tmp_path, start=False) as second:
         os.kill(first.pid, signal.SIGSTOP)  # it would take its place back at once
@@ -266,6 +278,7 @@ def test_addresses_that_come_later_are_captured(rig: netns.Pair, tmp_path: Path)
             daemon.wait(lambda before=before: daemon.rule("tpu", "packets") == before + 1, f"a datagram to {address}")
 
 
+@pytest.mark.bpf
 def test_jumbo_frames_arrive_whole(tmp_path: Path) -> None:
     with netns.pair(mtu=9000) as rig, Daemon(rig, tmp_path, rest="[records]\nslot_bytes = 16384") as daemon:
         payload = bytes(range(256)) * 34
@@ -286,6 +299,7 @@ def test_jumbo_frames_are_refused_with_the_reason_where_they_are_off(tmp_path: P
         assert "jumbo" in said
 
 
+@pytest.mark.bpf
 def test_generic_mode_serves(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, interface='mode = "generic"') as daemon:
         daemon.receives()
@@ -294,6 +308,7 @@ def test_generic_mode_serves(rig: netns.Pair, tmp_path: Path) -> None:
         daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_zero_copy_where_the_driver_cannot_is_refused_with_the_reason(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, interface='mode = "zero-copy"', start=False) as daemon:
         code, said = daemon.refused()
@@ -343,6 +358,7 @@ def test_an_ordinary_user_is_served_by_sockets(rig: netns.Pair, tmp_path: Path) 
         daemon.receives()
 
 
+@pytest.mark.bpf
 def test_no_lockable_memory_is_refused_by_name_or_served_by_sockets(rig: netns.Pair, tmp_path: Path) -> None:
     prefix = ("prlimit", "--memlock=0:0", *without("ipc_lock", "sys_resource"))
     with Daemon(rig, tmp_path, interface='mode = "copy"', prefix=prefix, start=False) as daemon:
@@ -354,6 +370,7 @@ def test_no_lockable_memory_is_refused_by_name_or_served_by_sockets(rig: netns.P
         daemon.receives()
 
 
+@pytest.mark.bpf
 def test_required_huge_pages_that_are_not_there_are_refused_with_the_command(rig: netns.Pair, tmp_path: Path) -> None:
     memory = 'huge_pages = "require"\nframes = 1048576'  # 4 GiB: not reserved on any machine that runs this
     with Daemon(rig, tmp_path, interface='mode = "copy"', memory=memory, start=False) as daemon:
@@ -386,6 +403,7 @@ def test_an_interface_that_is_not_there_is_refused(rig: netns.Pair, tmp_path: Pa
 # --- shapes of service -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.bpf
 def test_several_workers_share_the_queues(tmp_path: Path) -> None:
     workers = 'idle = "sleep"\nnice = 0\nqueues = [0, 2]\n[[worker]]\nidle = "sleep"\nnice = 0\nqueues = [1, 3]'
     with netns.pair(queues=4) as rig:
@@ -404,6 +422,7 @@ def test_several_workers_share_the_queues(tmp_path: Path) -> None:
             daemon.assert_frames_add_up()
 
 
+@pytest.mark.bpf
 def test_the_data_plane_becomes_the_configured_user(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, user="nobody") as daemon:
         status = Path(f"/proc/{daemon.plane_pid()}/status").read_text()
@@ -421,6 +440,7 @@ def test_a_user_who_does_not_exist_is_refused(rig: netns.Pair, tmp_path: Path) -
     assert "nosuchuser" in said
 
 
+@pytest.mark.bpf
 def test_tagged_frames_are_captured_by_a_rule_with_their_vlan(rig: netns.Pair, tmp_path: Path) -> None:
     captures = RAW + f'\n[[capture]]\nname = "tagged"\nport = {PORT}\nvlan = [100, 7]\ndecoder = "raw"\n'
     with Daemon(rig, tmp_path, captures) as daemon:
@@ -438,6 +458,7 @@ def test_tagged_frames_are_captured_by_a_rule_with_their_vlan(rig: netns.Pair, t
         assert daemon.rule("tagged", "packets") == 1
 
 
+@pytest.mark.bpf
 def test_nothing_leaks_when_queues_are_bound_again_and_again(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         pid = daemon.plane_pid()
@@ -472,6 +493,7 @@ def test_nothing_leaks_when_queues_are_bound_again_and_again(rig: netns.Pair, tm
 SECOND = RAW + '\n[[capture]]\nname = "more"\nport = 8002\ndecoder = "count"\n'
 
 
+@pytest.mark.bpf
 def test_a_reload_applies_live_keys_without_touching_the_data_plane(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         pid = daemon.plane_pid()
@@ -498,6 +520,7 @@ def test_a_reload_in_socket_mode_opens_and_closes_only_what_changes(rig: netns.P
         daemon.wait(lambda: daemon.rule("tpu", "packets") == 1, "the old rule to count")
 
 
+@pytest.mark.bpf
 def test_a_reload_of_data_plane_keys_restarts_it_under_the_same_program(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path) as daemon:
         pid, program = daemon.plane_pid(), daemon.attached()
@@ -538,6 +561,7 @@ def test_a_bad_file_keeps_the_former_configuration(rig: netns.Pair, tmp_path: Pa
         daemon.receives()
 
 
+@pytest.mark.bpf
 def test_a_reload_that_fails_midway_is_taken_back(rig: netns.Pair, tmp_path: Path) -> None:
     """The file is good, yet what it asks for cannot be had: more packet memory than the machine has."""
     with Daemon(rig, tmp_path, interface='mode = "copy"') as daemon:

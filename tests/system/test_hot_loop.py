@@ -16,7 +16,7 @@ import pytest
 from tests import netns
 from tests.system.daemonrig import PORT, RAW, Daemon
 
-pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
+pytestmark = pytest.mark.privileged
 
 SPIN = 'idle = "spin"\nnice = 0'
 ECHO = RAW.replace('"raw"', '"echo"')
@@ -61,6 +61,7 @@ def system_calls(pid: int, seconds: float) -> dict[str, int]:
     return found
 
 
+@pytest.mark.bpf
 @pytest.mark.parametrize(
     ("captures", "allowed"),
     [pytest.param(SOLANA, set(), id="capture"), pytest.param(ECHO, {"sendto"}, id="echo")],

@@ -11,6 +11,7 @@ import pytest
 LAB = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "afterburner-lab"
 
 
+@pytest.mark.bpf
 @pytest.mark.privileged
 def test_every_promise_has_a_figure() -> None:
     done = subprocess.run(

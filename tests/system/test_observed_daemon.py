@@ -20,7 +20,7 @@ from afterburnerd.lab.transactions import SHAPES, Maker
 from tests import netns
 from tests.system.daemonrig import PORT, Daemon
 
-pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
+pytestmark = pytest.mark.privileged
 
 CAPTURE = f"""
 [[capture]]
@@ -51,6 +51,7 @@ def take(records: client.Follower, count: int) -> list[client.Record]:
     return found
 
 
+@pytest.mark.bpf
 def test_a_client_sees_what_was_sent(rig: netns.Pair, tmp_path: Path) -> None:
     maker = Maker(3)
     sent = [maker.make(shape) for shape in SHAPES]
@@ -76,6 +77,7 @@ def test_a_client_sees_what_was_sent(rig: netns.Pair, tmp_path: Path) -> None:
         assert records.lost == 0
 
 
+@pytest.mark.bpf
 def test_a_client_follows_through_a_killed_data_plane_and_a_restart(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, CAPTURE) as daemon, client.follow(daemon.name) as records:
         daemon.send(b"one", port=PORT + 1)
@@ -119,6 +121,7 @@ def test_on_sockets_every_socket_has_its_row(rig: netns.Pair, tmp_path: Path) ->
         assert sum(r.value("rx_packets") for r in rows) == 1
 
 
+@pytest.mark.bpf
 def test_the_health_page_says_why_it_does_not_serve(rig: netns.Pair, tmp_path: Path) -> None:
     def health() -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", 9475, timeout=10)

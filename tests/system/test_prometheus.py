@@ -29,7 +29,7 @@ from tests import netns
 from tests.system.daemonrig import PORT, Daemon
 from tests.unit.observe.test_deploy_grafana import DASHBOARD, PANELS
 
-pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
+pytestmark = pytest.mark.privileged
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy" / "prometheus"
@@ -148,6 +148,7 @@ def dashboard_queries() -> list[tuple[str, str, str]]:
     return found
 
 
+@pytest.mark.bpf
 def test_every_query_of_rules_and_dashboard_finds_data(world: tuple[Daemon, Prometheus]) -> None:
     daemon, server = world
     maker = Maker(7)
@@ -204,6 +205,7 @@ def test_figures_agree_with_what_was_sent(world: tuple[Daemon, Prometheus]) -> N
     server.wait(lambda: shown() == (good, bad), "the next scrape")
 
 
+@pytest.mark.bpf
 def test_what_is_wanted_is_what_is_served(world: tuple[Daemon, Prometheus]) -> None:
     """Or the alert about queues that are not served could never fire."""
     _, server = world

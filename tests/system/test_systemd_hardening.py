@@ -63,6 +63,7 @@ def test_without_it_the_workers_nice_value_is_refused(service: Service) -> None:
     service.stop()
 
 
+@pytest.mark.bpf
 def test_without_it_memory_is_locked_only_within_the_limit(service: Service) -> None:
     """The limit is what a container's systemd has where it cannot raise it."""
     service.reset()
@@ -72,6 +73,7 @@ def test_without_it_memory_is_locked_only_within_the_limit(service: Service) -> 
     service.stop()
 
 
+@pytest.mark.bpf
 def test_a_mode_that_cannot_be_had_is_a_refusal(service: Service) -> None:
     service.reset()
     service.configure(CONFIG.replace("[interface]", '[interface]\nmode = "copy"'))
@@ -83,6 +85,7 @@ def test_a_mode_that_cannot_be_had_is_a_refusal(service: Service) -> None:
     assert "CAP_NET_RAW" in service.log(since)
 
 
+@pytest.mark.bpf
 def test_huge_pages_are_used_in_the_sandbox(service: Service) -> None:
     """The number is the whole machine's: what is added for the test is taken away again."""
     setting = service.machine.path("/proc/sys/vm/nr_hugepages")
