@@ -24,6 +24,8 @@ from afterburnerd.abi.segment import Segment
 from afterburnerd.config import Capture, Config
 from afterburnerd.net.facts import Facts, Link
 from afterburnerd.net.xdp import Budget, LocalPort, Settings, Sizes, Use, XdpProgram
+from afterburnerd.observe import messages
+from afterburnerd.observe.log import say
 from afterburnerd.supervisor.capture import Entry
 from afterburnerd.supervisor.refusal import EXIT_PERMISSION, EXIT_UNAVAILABLE, Refusal
 
@@ -139,6 +141,10 @@ class Device:
         self.close()
         self.rung = "socket"
         return True
+
+    def say_fallback(self, why: str) -> None:
+        """To the journal: the rung in force is not the best one, and why."""
+        say(messages.MODE_FALLBACK, interface=self.facts.interface, reason=why, mode=self.rung)
 
     def _check_xsk(self) -> None:
         name = self.facts.interface

@@ -16,12 +16,12 @@ from afterburnerd import __version__
 from afterburnerd.abi.shm import ShmError
 from afterburnerd.config import DEFAULT_PATH, ConfigError, Loaded, check_config, load
 from afterburnerd.net.default import default_interface
-from afterburnerd.net.watch import watch
+from afterburnerd.net.watch import Watcher, watch
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say, setup
 from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.cleanup import clean_up
-from afterburnerd.supervisor.daemon import Daemon
+from afterburnerd.supervisor.daemon import Daemon, Wishes
 from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
 
 
@@ -83,20 +83,20 @@ async def serve(loaded: Loaded, path: Path) -> None:
     loop = asyncio.get_running_loop()
     refusal: Refusal | None = None
     async with watch(name) as watcher:
-        daemon = Daemon(loaded, path, watcher, Notifier.from_environment())
+        wishes = Wishes()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.stop_wanted.set)
-        loop.add_signal_handler(signal.SIGHUP, daemon.reload_wanted.set)
+            loop.add_signal_handler(number, wishes.stop.set)
+        loop.add_signal_handler(signal.SIGHUP, wishes.reload.set)
         # Out of the watcher's task group in the ordinary way: it would wrap what passes through it.
-        refusal = await live(daemon)
+        refusal = await live(loaded, path, watcher, wishes)
     if refusal is not None:
         raise refusal
 
 
-async def live(daemon: Daemon) -> Refusal | None:
+async def live(loaded: Loaded, path: Path, watcher: Watcher, wishes: Wishes) -> Refusal | None:
     """Start, run, stop. Returns why it would not start."""
     try:
-        await daemon.start()
+        daemon = await Daemon.start(loaded, path, watcher, Notifier.from_environment(), wishes)
     except Refusal as refusal:
         return refusal
     except ShmError as error:
