@@ -6,7 +6,8 @@
 #   $PREFIX/bin/afterburner*          links into it
 #   $PREFIX/lib/systemd/system/       afterburner.service
 #   $PREFIX/lib/sysusers.d/, tmpfiles.d/
-#   $PREFIX/share/afterburner/        the configuration as shipped
+#   $PREFIX/share/afterburner/        the configuration as shipped; scrape settings, alert rules and dashboard for Prometheus
+#   $PREFIX/share/man/, completions for bash, zsh and fish
 #   $PREFIX/share/                    manual pages; completion for bash, zsh, fish
 #   /etc/afterburner/afterburner.toml the same, only where there is none yet: an edited configuration is never touched
 #
@@ -77,9 +78,9 @@ environment() {
 }
 
 files() {
-    local lib=$DESTDIR$PREFIX/lib name
-    say "units, account, configuration"
-    install -d "$DESTDIR$PREFIX/bin" "$DESTDIR$PREFIX/share/afterburner" "$DESTDIR/etc/afterburner/conf.d"
+    local lib=$DESTDIR$PREFIX/lib share=$DESTDIR$PREFIX/share name
+    say "units, account, configuration, manual"
+    install -d "$DESTDIR$PREFIX/bin" "$share/afterburner" "$DESTDIR/etc/afterburner/conf.d"
     for name in "${programs[@]}"; do ln -sfn "../lib/afterburner/bin/$name" "$DESTDIR$PREFIX/bin/$name"; done
     for name in docs/man/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/man/man${name##*.}/${name##*/}"; done
     for name in deploy/completion/bash/*; do install -D -m 644 "$name" "$DESTDIR$PREFIX/share/bash-completion/completions/${name##*/}"; done
@@ -89,7 +90,13 @@ files() {
     sed "s|=/usr/bin/|=$PREFIX/bin/|" systemd/afterburner.service > "$lib/systemd/system/afterburner.service"
     install -D -m 644 systemd/sysusers.conf "$lib/sysusers.d/afterburner.conf"
     install -D -m 644 systemd/tmpfiles.conf "$lib/tmpfiles.d/afterburner.conf"
-    install -m 644 config/afterburner.toml "$DESTDIR$PREFIX/share/afterburner/afterburner.toml"
+    install -m 644 config/afterburner.toml "$share/afterburner/afterburner.toml"
+    install -D -m 644 -t "$share/afterburner/prometheus" deploy/prometheus/prometheus.yml deploy/prometheus/afterburner.rules.yml
+    install -D -m 644 -t "$share/afterburner/grafana" deploy/grafana/*.json
+    for name in docs/man/*.[1-8]; do install -D -m 644 -t "$share/man/man${name##*.}" "$name"; done
+    install -D -m 644 -t "$share/bash-completion/completions" deploy/completion/bash/*
+    install -D -m 644 -t "$share/zsh/site-functions" deploy/completion/zsh/*
+    install -D -m 644 -t "$share/fish/vendor_completions.d" deploy/completion/fish/*
     if [ ! -e "$DESTDIR$config" ]; then
         install -m 644 config/afterburner.toml "$DESTDIR$config"
     elif ! cmp -s config/afterburner.toml "$DESTDIR$config"; then
@@ -117,8 +124,10 @@ uninstall() {
         systemctl disable -q --now afterburner
     fi
     say "removing program, unit and links (kept: /etc/afterburner and the account)"
-    local name
+    local share=$DESTDIR$PREFIX/share name
     for name in "${programs[@]}"; do rm -f "$DESTDIR$PREFIX/bin/$name"; done
+    rm -f "$share"/man/man[1-8]/afterburner* "$share"/{bash-completion/completions,fish/vendor_completions.d}/afterburner* \
+        "$share"/zsh/site-functions/_afterburner*
     rm -rf "${DESTDIR}${home:?}" "$DESTDIR$home".{new,old} "$DESTDIR$PREFIX/share/afterburner"
     rm -f "$DESTDIR$PREFIX"/share/man/man?/afterburner{d,ctl,-lab,.toml}.? \
         "$DESTDIR$PREFIX"/share/{bash-completion/completions/,zsh/site-functions/_,fish/vendor_completions.d/}afterburner{d,ctl,-lab}{,.fish}

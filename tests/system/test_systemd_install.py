@@ -22,6 +22,14 @@ INSTALLED = (
     "usr/local/lib/sysusers.d/afterburner.conf",
     "usr/local/lib/tmpfiles.d/afterburner.conf",
     "usr/local/share/afterburner/afterburner.toml",
+    "usr/local/share/afterburner/grafana/afterburner.json",
+    "usr/local/share/afterburner/prometheus/afterburner.rules.yml",
+    "usr/local/share/bash-completion/completions/afterburnerctl",
+    "usr/local/share/fish/vendor_completions.d/afterburnerctl.fish",
+    "usr/local/share/man/man1/afterburnerctl.1",
+    "usr/local/share/man/man5/afterburner.toml.5",
+    "usr/local/share/man/man8/afterburnerd.8",
+    "usr/local/share/zsh/site-functions/_afterburnerctl",
 )
 pytestmark = pytest.mark.privileged
 
