@@ -20,7 +20,7 @@ def one(
     ours: int = 3000, floor: int = 2500, sockets: int = 3600, rate: float = 950e3, floor_rate: float = 1e6
 ) -> bench_raw.Round:
     return bench_raw.Round(
-        samples(ours), samples(floor, 5000), samples(floor - 300, 5000), samples(sockets), rate, floor_rate, 0.5
+        samples(ours), samples(floor + 300, 5000), samples(floor, 5000), samples(sockets), rate, floor_rate, 0.5
     )
 
 
