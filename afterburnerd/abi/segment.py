@@ -72,6 +72,7 @@ class Segment:
         self._fields: dict[str, dict[str, Field]] = {b.name: {f.name: f for f in b.fields} for b in description.blocks}
         self._views: dict[tuple[str, int], memoryview] = {}
         self._inode = os.fstat(fd).st_ino
+        self.replaced = ""  # what was wrong with the dead daemon's segment that stood in the place of this one
 
     @classmethod
     def create(cls, name: str, workers: int, queues: int, rules: int, info: Info) -> Segment:
@@ -242,6 +243,7 @@ class Segment:
                 )
             if found.standing is Standing.STALE:
                 throw_away(full, found.inode)
+                self.replaced = found.detail
         raise shm.InUse(f"{path}: other daemons named {self.name!r} are starting at the same time: start only one")
 
 

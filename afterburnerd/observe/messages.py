@@ -62,9 +62,6 @@ DEGRADED = _message(
     "serving, but degraded: {reason}",
     "Packets are handled, but something configured is not in force. `afterburnerctl doctor` says what would help.",
 )
-STOPPING = _message(
-    "STOPPING", "afbe3580cc7343af891c28d380fbd212", INFO, "stopping: {reason}", "The daemon is on its way down."
-)
 STOPPED = _message(
     "STOPPED",
     "bf4dcb9adbc64f8eb3d071f5a1a98cde",
@@ -171,13 +168,6 @@ RELOAD_REFUSED = _message(
     "reload refused, the old configuration stays in force: {reason}",
     "Nothing was applied. `afterburnerctl config check` shows file, line and key.",
 )
-RESTART_NEEDED = _message(
-    "RESTART_NEEDED",
-    "be76abf9ed59434d92ae89db3a07c691",
-    WARNING,
-    "needs a restart to take effect: {keys}",
-    "These keys cannot change while the daemon runs: `systemctl restart afterburner`.",
-)
 
 # --- network ---------------------------------------------------------------------------------------------------------
 
@@ -187,13 +177,6 @@ XDP_ATTACHED = _message(
     INFO,
     "XDP program attached to {interface} in {mode} mode",
     "Native mode is the fast one.",
-)
-QUEUE_MODE = _message(
-    "QUEUE_MODE",
-    "0a4ad58c7c58464d8b7ad2292fa2ee00",
-    INFO,
-    "queue {queue} of {interface} is bound in {mode} mode",
-    "zero_copy, copy, generic or socket: the best that the driver offers and the configuration allows.",
 )
 MODE_FALLBACK = _message(
     "MODE_FALLBACK",
@@ -223,13 +206,6 @@ INTERFACE_CHANGED = _message(
     "{interface} changed: {changes}",
     "MTU, queues or address. Queues are bound anew; some packets may have been lost meanwhile.",
 )
-HUGE_PAGES_MISSING = _message(
-    "HUGE_PAGES_MISSING",
-    "6947c01c163b4d14958f7b570c545478",
-    WARNING,
-    "no huge pages for worker {worker} ({reason}): normal pages are used",
-    "Works, with more TLB misses. `sysctl vm.nr_hugepages=...`; `afterburnerctl doctor` computes the number.",
-)
 
 REBIND_FAILED = _message(
     "REBIND_FAILED",
@@ -253,7 +229,7 @@ PRIVILEGE_MISSING = _message(
     "PRIVILEGE_MISSING",
     "9c5df6dd0b0846539a75ed6b765baa94",
     WARNING,
-    "{privilege} is missing: {consequence}",
+    "worker {worker} lacks a privilege: {consequence}",
     "The unit file grants what is needed; a start by hand needs root or these capabilities.",
 )
 EXPORTER_LISTENS = _message(
@@ -274,6 +250,6 @@ FRAME_ERRORS = _message(
     "FRAME_ERRORS",
     "38a609958e594f7090481ab0d06b56e6",
     CRITICAL,
-    "worker {worker} queue {queue}: packet memory does not add up ({errors} turns)",
+    "worker {worker} queue {queue}: packet memory does not add up ({errors} times)",
     "A defect of Afterburner: please report it with `afterburnerctl stats -j`.",
 )

@@ -22,9 +22,7 @@ from afterburnerd.abi import shm
 from afterburnerd.abi.layout import MAGIC, RECORD_MAGIC
 from afterburnerd.abi.records import ring_name, rings_of
 from afterburnerd.abi.segment import Segment, Standing, segment_name, throw_away
-
-EXIT_OK = 0
-EXIT_PERMISSION = 77
+from afterburnerd.cli import EXIT_OK, EXIT_PERMISSION
 
 FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)\.((?P<kind>stats)|records\.\d{1,5})")
 

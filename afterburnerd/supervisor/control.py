@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from afterburnerd.abi import control
-from afterburnerd.supervisor.refusal import EXIT_PERMISSION, EXIT_UNAVAILABLE, Refusal
+from afterburnerd.cli import EXIT_PERMISSION, EXIT_UNREACHABLE
+from afterburnerd.supervisor.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class ControlServer:
             if self.path.is_socket() and _answers(self.path):
                 raise Refusal(
                     f"{self.path}: a daemon answers there already; stop it, or choose another daemon.run_dir",
-                    EXIT_UNAVAILABLE,
+                    EXIT_UNREACHABLE,
                 )
             self.path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._accept, self.path, limit=REQUEST_MAX)
@@ -57,7 +58,7 @@ class ControlServer:
                 EXIT_PERMISSION,
             ) from None
         except OSError as error:
-            raise Refusal(f"control socket {self.path}: {error.strerror or error}", EXIT_UNAVAILABLE) from None
+            raise Refusal(f"control socket {self.path}: {error.strerror or error}", EXIT_UNREACHABLE) from None
 
     async def stop(self) -> None:
         if self._server is None:

@@ -26,6 +26,7 @@ from afterburnerd import __version__
 from afterburnerd.abi import control
 from afterburnerd.abi.layout import MAX_QUEUES, MAX_RULES, DaemonState
 from afterburnerd.abi.segment import Segment
+from afterburnerd.cli import EXIT_UNREACHABLE
 from afterburnerd.config import Loaded
 from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
@@ -37,7 +38,7 @@ from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
 from afterburnerd.supervisor.manager import tell
 from afterburnerd.supervisor.pulse import TICK, Pulse
-from afterburnerd.supervisor.refusal import EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.reload import Reloader
 from afterburnerd.supervisor.status import StatusBoard, describe
 from afterburnerd.supervisor.workers import Workers
@@ -96,7 +97,7 @@ class Daemon:
         if facts.link is None:
             raise Refusal(
                 f"there is no interface {facts.interface!r}; `ip -br link` lists what there is; set interface.name",
-                EXIT_UNAVAILABLE,
+                EXIT_UNREACHABLE,
             )
         _raise_limits()
         # The name first: who has it is the daemon; everybody else refuses here without having touched anything.
@@ -104,6 +105,8 @@ class Daemon:
         segment = Segment.create(name, rows, MAX_QUEUES, MAX_RULES, describe(config, facts))
         daemon = cls(loaded, path, watcher, notifier, wishes, segment)
         say(messages.STARTING, version=__version__, interface=facts.interface, name=name)
+        if segment.replaced:
+            say(messages.STALE_REPLACED, detail=segment.replaced)
         try:
             await daemon._start()
         except BaseException:

@@ -21,13 +21,14 @@ from typing import Literal
 from afterburnerd.abi import orders
 from afterburnerd.abi.layout import PortKind
 from afterburnerd.abi.segment import Segment
+from afterburnerd.cli import EXIT_PERMISSION, EXIT_UNREACHABLE
 from afterburnerd.config import Capture, Config
 from afterburnerd.net.facts import Facts, Link
 from afterburnerd.net.xdp import Budget, LocalPort, Settings, Sizes, Use, XdpProgram
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.supervisor.capture import Entry
-from afterburnerd.supervisor.refusal import EXIT_PERMISSION, EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 
 Rung = Literal["native", "generic", "socket"]
 Address = tuple[socket.AddressFamily, str, int]  # family, host, port
@@ -80,7 +81,7 @@ class Device:
     @property
     def link(self) -> Link:
         if self.facts.link is None:
-            raise Refusal(f"interface {self.facts.interface} is gone", EXIT_UNAVAILABLE)
+            raise Refusal(f"interface {self.facts.interface} is gone", EXIT_UNREACHABLE)
         return self.facts.link
 
     @property
@@ -150,13 +151,13 @@ class Device:
         name = self.facts.interface
         if not self.link.ethernet:
             raise Refusal(
-                f'{name} is no Ethernet device: AF_XDP serves it not; use interface.mode = "socket"', EXIT_UNAVAILABLE
+                f'{name} is no Ethernet device: AF_XDP serves it not; use interface.mode = "socket"', EXIT_UNREACHABLE
             )
         if self.multi_buffer and self.config.interface.jumbo == "off":
             raise Refusal(
                 f"{name}: an MTU of {self.link.mtu} does not fit a frame of {self.config.memory.frame_size} bytes "
                 '(256 of them are the kernel\'s): set interface.jumbo = "auto", a larger memory.frame_size, or a smaller MTU',
-                EXIT_UNAVAILABLE,
+                EXIT_UNREACHABLE,
             )
         try:
             socket.socket(AF_XDP, socket.SOCK_RAW).close()
@@ -167,7 +168,7 @@ class Device:
             ) from None
         except OSError as error:
             raise Refusal(
-                f"this kernel has no AF_XDP sockets (CONFIG_XDP_SOCKETS): {error.strerror}", EXIT_UNAVAILABLE
+                f"this kernel has no AF_XDP sockets (CONFIG_XDP_SOCKETS): {error.strerror}", EXIT_UNREACHABLE
             ) from None
 
     def _load(self) -> None:
@@ -195,6 +196,7 @@ class Device:
         except OSError as error:
             raise _refusal(error) from None
         self.rung = rung
+        say(messages.XDP_ATTACHED, interface=self.facts.interface, mode=rung)
 
     def refresh(self) -> None:
         """After a change of the interface: the program knows its MAC, and hangs on it."""
@@ -316,7 +318,7 @@ def _open_udp(capture: Capture, address: Address) -> socket.socket:
         what = "is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
         raise Refusal(
             f"capture.{capture.name}: UDP port {port} of {host}: {what}; `ss -lunp` shows by whom",
-            EXIT_UNAVAILABLE,
+            EXIT_UNREACHABLE,
         ) from None
     return sock
 
@@ -332,6 +334,6 @@ def _hosts(capture: Capture) -> list[tuple[socket.AddressFamily, str]]:
 
 def _refusal(error: OSError) -> Refusal:
     text = error.args[1] if len(error.args) > 1 else str(error)
-    code = EXIT_PERMISSION if error.errno in (errno.EPERM, errno.EACCES) else EXIT_UNAVAILABLE
+    code = EXIT_PERMISSION if error.errno in (errno.EPERM, errno.EACCES) else EXIT_UNREACHABLE
     # Another program or daemon sits on the interface: falling back would hide a conflict that a person must resolve.
     return Refusal(text, code, final=error.errno == errno.EBUSY)

@@ -24,12 +24,13 @@ from typing import Any
 from afterburnerd.abi import orders
 from afterburnerd.abi.layout import QueueMode, WorkerState
 from afterburnerd.abi.segment import Segment
+from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
 from afterburnerd.config import Config
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
-from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 
 
 class HeartWatch:
@@ -138,6 +139,8 @@ class Keeper:
             await self.bind()
             sealed = await plane.order(orders.Seal(uid=self._uid_gid[0], gid=self._uid_gid[1]))
             self.notices = ready.notices + sealed.notices
+            for text in self.notices:
+                say(messages.PRIVILEGE_MISSING, worker=self.index, consequence=text)
             self.running = True
             # Rules and queues may have been changed while it started: it serves those of now.
             while self._sent_rules is not self.rules or self._bound_queues is not self.queues:
@@ -304,7 +307,7 @@ class Keeper:
             began = time.monotonic()
             try:
                 if self.device.facts.link is None:
-                    raise Refusal(f"interface {self.device.facts.interface} is gone", EXIT_UNAVAILABLE)
+                    raise Refusal(f"interface {self.device.facts.interface} is gone", EXIT_UNREACHABLE)
                 await self.up()
                 self.failing_since = 0.0
                 return

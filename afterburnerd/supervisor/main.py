@@ -6,7 +6,6 @@ Signals only set an event: SIGTERM and SIGINT end it, SIGHUP reloads. Exit codes
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from afterburnerd import __version__
 from afterburnerd.abi.shm import ShmError
+from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE, Parser
 from afterburnerd.config import DEFAULT_PATH, ConfigError, Loaded, check_config, load
 from afterburnerd.net.default import default_interface
 from afterburnerd.net.watch import Watcher, watch
@@ -22,18 +22,10 @@ from afterburnerd.observe.log import say, setup
 from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.cleanup import clean_up
 from afterburnerd.supervisor.daemon import Daemon, Wishes
-from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, EXIT_USAGE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse ends with 2 on a wrong flag; the house says 64."""
-
-    def error(self, message: str) -> None:  # type: ignore[override]
-        self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; try {self.prog} --help\n")
-
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     parser = Parser(
         prog="afterburnerd",
         description="The Afterburner daemon: captures and decodes UDP traffic by AF_XDP, and exposes what it sees.",
@@ -63,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         loaded = load(args.config)
     except ConfigError as error:
         print(error, file=sys.stderr)
-        return EXIT_CONFIG
+        return error.exit_code
     setup(loaded.config.daemon.log_level)
     try:
         asyncio.run(serve(loaded, args.config))
@@ -102,7 +94,7 @@ async def live(loaded: Loaded, path: Path, watcher: Watcher, wishes: Wishes) -> 
     except ShmError as error:
         return Refusal(str(error), error.exit_code)
     except OSError as error:
-        return Refusal(f"cannot start: {error}", EXIT_UNAVAILABLE)
+        return Refusal(f"cannot start: {error}", EXIT_UNREACHABLE)
     try:
         await daemon.run()
     finally:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 from afterburnerd.abi.segment import Segment
+from afterburnerd.observe import messages
+from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
@@ -36,6 +38,7 @@ class Pulse:
         self._follower = follower
         self._segment = segment
         self._notifier = notifier
+        self._reported: set[int] = set()  # rows of queues
 
     async def run(self) -> None:
         while True:
@@ -46,12 +49,23 @@ class Pulse:
             self._device.count(self._segment)
             for keeper in self._workers.keepers:
                 keeper.count()
+            self.check_frames()
             usage = resource.getrusage(resource.RUSAGE_SELF)
             self._set("cpu_ns", int((usage.ru_utime + usage.ru_stime) * 1e9))
             self._set("rss_bytes", _resident_bytes())
             await self._follower.look_after_program()
             if self._alive():
                 tell(self._notifier.watchdog)
+
+    def check_frames(self) -> None:
+        """Packet memory that does not add up is a defect, and each queue's first is said: the counter has the rest."""
+        for keeper in self._workers.keepers:
+            for slot, queue in enumerate(keeper.numbers):
+                row = self._segment.queue_row(keeper.index, slot)
+                errors = self._segment.get("queue", row, "frame_errors")
+                if errors and row not in self._reported:
+                    self._reported.add(row)
+                    say(messages.FRAME_ERRORS, worker=keeper.index, queue=queue, errors=errors)
 
     def _set(self, name: str, value: int) -> None:
         self._segment.set("daemon", 0, name, value)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-EXIT_USAGE = 64
-EXIT_UNAVAILABLE = 69
-EXIT_PERMISSION = 77
-EXIT_CONFIG = 78
-
 
 class Refusal(Exception):
     """`final`: no fallback may paper over it."""

@@ -19,6 +19,7 @@ import msgspec
 
 from afterburnerd.abi import control
 from afterburnerd.abi.segment import Segment
+from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
 from afterburnerd.config import Change, Config, ConfigError, Loaded, diff, load
 from afterburnerd.observe import messages
 from afterburnerd.observe.exporter import Exporter, ExporterError
@@ -27,7 +28,7 @@ from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.manager import tell
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
-from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard
 from afterburnerd.supervisor.workers import Workers
 
@@ -156,7 +157,7 @@ class Reloader:
             try:
                 await self._exporter.reconfigure(new.exporter.listen)
             except ExporterError as error:
-                raise Refusal(str(error), EXIT_UNAVAILABLE) from None
+                raise Refusal(str(error), EXIT_UNREACHABLE) from None
             self._board.exporter_trouble = ""
         self.loaded = loaded
         self._device.config = new

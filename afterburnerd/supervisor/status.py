@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import time
 
+import msgspec
+
 from afterburnerd import __version__
 from afterburnerd.abi import control
 from afterburnerd.abi.description import Info, WorkerInfo
@@ -194,12 +196,11 @@ class StatusBoard:
     def answer(self, loaded: Loaded, generation: int) -> control.Status:
         """The whole of it, for `afterburnerctl status`."""
         link = self._facts.link
-        state = self.state.name.lower()
         return control.Status(
             version=__version__,
             pid=os.getpid(),
             name=self._config.daemon.name,
-            state=state,  # type: ignore[arg-type]
+            state=msgspec.convert(self.state.name.lower(), control.DaemonState),
             detail=self.text(),
             started_ns=self.started_ns,
             generation=generation,

@@ -21,6 +21,7 @@ from typing import Any
 from afterburnerd.abi.layout import MAX_QUEUES, QueueMode
 from afterburnerd.abi.records import Ring, remove_rings
 from afterburnerd.abi.segment import Segment
+from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
 from afterburnerd.config import Config, Records
 from afterburnerd.net.facts import Facts
 from afterburnerd.net.watch import Watcher
@@ -30,7 +31,7 @@ from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.device import Address, Device, open_udp
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
-from afterburnerd.supervisor.refusal import EXIT_CONFIG, EXIT_UNAVAILABLE, Refusal
+from afterburnerd.supervisor.refusal import Refusal
 
 STOP_SECONDS = 2.0  # longest that a worker may take to give everything back
 
@@ -94,7 +95,7 @@ class Workers:
                 # A queue that another socket holds is a conflict for a person to resolve, not a reason for a worse mode.
                 taken = isinstance(error, OrderFailed) and error.number == errno.EBUSY
                 if taken or not self._device.step_down(str(error)):
-                    raise Refusal(f"the data plane cannot start: {error}", EXIT_UNAVAILABLE) from None
+                    raise Refusal(f"the data plane cannot start: {error}", EXIT_UNREACHABLE) from None
                 self._device.say_fallback(str(error))
         self.keep()
 

@@ -125,6 +125,7 @@ def test_sigkill_of_the_supervisor_ends_the_service_and_leaves_a_working_network
         assert sum(r.value("packets") for r in snapshot.rows("rule")) == 5  # readable with both processes dead
         daemon.start()  # and recognised as stale
         daemon.receives()
+        assert "replaced what a dead daemon left" in daemon.log()
 
 
 def test_stop_leaves_nothing_behind(rig: netns.Pair, tmp_path: Path) -> None:

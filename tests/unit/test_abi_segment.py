@@ -97,6 +97,7 @@ def test_a_dead_daemons_segment_is_replaced(name: str) -> None:
     assert Segment.inspect(name).standing is Standing.STALE
     second = make(name)
     assert Segment.inspect(name).standing is Standing.LIVE
+    assert (first.replaced, "is gone" in second.replaced) == ("", True)
     assert [p.name for p in shm.DIRECTORY.glob(f"{name}*")] == [f"{name}.stats"]
     second.close()
 
