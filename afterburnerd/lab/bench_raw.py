@@ -10,12 +10,12 @@
 
 Every contender runs once in each round, in an order that changes from round to round, so that a noisy moment of the
 machine hits all of them; the figures are medians over the rounds, the ratios ratios of medians. Both ends are pinned and
-spin, all at the nice value of the product's worker. Each end is in its own namespace. The daemon is started for its turn and stopped after it: the floor must have the
-device and the core for itself.
+spin, all at the nice value of the product's worker, each end in a namespace of its own. The daemon is started for its turn
+and stopped after it: the floor must have the device and the core for itself.
 
 The floor is as low as we can make it: so few frames that all of them stay in the cache, while ours takes the packet memory
 that the product has by default (2,048 frames of 4 KiB, half of them posted for receiving; frames take turns, so each is
-cold when its turn comes). How much of the distance that is shows the same bare ping-pong with the default memory
+cold when its turn comes). How much of the distance that is, the same bare ping-pong with the default memory shows
 (`rtt_p50_equal_memory`).
 
 On veth the sender's core also runs the receiving device's poll and its XDP program, so it is the sender that limits the
@@ -51,7 +51,7 @@ examples:
 """
 ECHO_PORT, TX_PORT, PING_PORT = 7, 8001, 4000
 PING_PAYLOAD = 200  # 242 bytes with Ethernet, IPv4 and UDP headers
-FEW_FRAMES = 128  # of the second floor: what is in use stays in the nearest cache
+FEW_FRAMES = 128  # of the floor: what is in use stays in the nearest cache
 RATE_FRAMES = 16384  # of receiving at full speed, ours and the floor's: half of them wait for packets
 RATE_RING = 8192
 FRAME_SIZE = 2048
