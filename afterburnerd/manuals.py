@@ -17,16 +17,13 @@ import argparse
 import importlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 from msgspec import Struct
 
-from afterburnerd import roff
+from afterburnerd import generated, roff
 from afterburnerd.config import schema
 from afterburnerd.config.schema import toml_value
-
-ROOT = Path(__file__).resolve().parents[1]
 
 SHELLS = {
     "bash": "deploy/completion/bash/{name}",
@@ -158,21 +155,7 @@ def configuration() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m afterburnerd.manuals", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
-    args = parser.parse_args(argv)
-    stale = []
-    for name, text in rendered():
-        path = ROOT / name
-        if path.exists() and path.read_text() == text:
-            continue
-        stale.append(name)
-        if not args.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    for name in stale:
-        print(f"{name}: {'stale: run `make generate` and commit it' if args.check else 'written'}")
-    return 1 if stale and args.check else 0
+    return generated.run("afterburnerd.manuals", __doc__, rendered(), argv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Fixtures and marks for every test.
 
 Privileged tests skip loudly without root, and fail where CI is set. Random tests take the fixture `seed`: another one each
-session, shown in the header and beside every failure, and replayed by AFTERBURNER_SEED=<seed>.
+run, shown in the header and beside every failure, and replayed by AFTERBURNER_SEED=<seed>.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import asyncio
 import inspect
 import os
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from afterburnerd.abi import shm
 from tests.capability import bpf_refusal
 
 SEED = int(os.environ.get("AFTERBURNER_SEED") or secrets.randbits(32))
@@ -46,6 +48,15 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(), f"not tests/golden/{name}: where that is meant, run pytest --update-golden"
 
     return compare
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """A daemon's name for this test alone; what it leaves in shared memory goes with it."""
+    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
+    yield name
+    for path in shm.DIRECTORY.glob(f"{name}*"):
+        path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
 
 
 @pytest.fixture

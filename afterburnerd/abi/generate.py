@@ -6,17 +6,15 @@ python -m afterburnerd.abi.generate --check    exit 1 where a committed file is 
 
 from __future__ import annotations
 
-import argparse
 import struct
 import sys
-import textwrap
 from collections.abc import Callable
-from pathlib import Path
+
+from afterburnerd import generated
 
 from . import schema
 from .kinds import HIST_BUCKETS, HIST_MAX_BITS, HIST_SUB_BITS, Block, Constant, Enum, Home, Stat, Struct
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8}
 CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 BANNER = "Generated from afterburnerd/abi/schema.py by `python -m afterburnerd.abi.generate`; do not edit."
@@ -322,27 +320,10 @@ TARGETS: dict[str, Callable[[], str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m afterburnerd.abi.generate",
-        description=textwrap.dedent(__doc__ or ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
-    args = parser.parse_args(argv)
     for s in schema.STRUCTS:
         check_struct(s)
-    stale = []
-    for name, render in TARGETS.items():
-        path, text = ROOT / name, render()
-        if path.exists() and path.read_text() == text:
-            continue
-        stale.append(name)
-        if not args.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    for name in stale:
-        print(f"{name}: {'stale: run `make generate` and commit it' if args.check else 'written'}")
-    return 1 if stale and args.check else 0
+    files = ((name, render()) for name, render in TARGETS.items())
+    return generated.run("afterburnerd.abi.generate", __doc__, files, argv)
 
 
 if __name__ == "__main__":

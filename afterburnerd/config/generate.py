@@ -12,16 +12,14 @@ that have no default to show, and the arrays of tables, whose elements would add
 
 from __future__ import annotations
 
-import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
+from afterburnerd import generated
 from afterburnerd.config import schema
 from afterburnerd.config.schema import Key, Section, toml_value
 
-ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 100
 BANNER = "Generated from afterburnerd/config/model.py by `python -m afterburnerd.config.generate`; do not edit"
 
@@ -119,23 +117,8 @@ TARGETS: dict[str, Callable[[], str]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m afterburnerd.config.generate", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
-    args = parser.parse_args(argv)
-    stale = []
-    for name, render in TARGETS.items():
-        path, text = ROOT / name, render()
-        if path.exists() and path.read_text() == text:
-            continue
-        stale.append(name)
-        if not args.check:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-    for name in stale:
-        print(f"{name}: {'stale: run `make generate` and commit it' if args.check else 'written'}")
-    return 1 if stale and args.check else 0
+    files = ((name, render()) for name, render in TARGETS.items())
+    return generated.run("afterburnerd.config.generate", __doc__, files, argv)
 
 
 if __name__ == "__main__":

@@ -6,35 +6,19 @@ python -m afterburnerd.observe.generate --check    exit 1 where the committed fi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
+
+from afterburnerd import generated
 
 from . import log
 
-ROOT = Path(__file__).resolve().parents[2]
 TARGETS: dict[str, Callable[[], str]] = {"docs/messages.md": log.markdown}
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m afterburnerd.observe.generate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file is stale")
-    args = parser.parse_args(argv)
-    stale = [name for name, render in TARGETS.items() if not _holds(ROOT / name, render())]
-    for name in stale:
-        if not args.check:
-            (ROOT / name).write_text(TARGETS[name]())
-        print(f"{name}: {'stale: run `make generate` and commit it' if args.check else 'written'}")
-    return 1 if stale and args.check else 0
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.exists() and path.read_text() == text
+    files = ((name, render()) for name, render in TARGETS.items())
+    return generated.run("afterburnerd.observe.generate", __doc__, files, argv)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from afterburnerd import generated
+
 TARGET = Path(__file__).with_name("afterburner.json")
 COLUMNS = 24
 HEIGHT = 7
@@ -570,16 +572,9 @@ def dashboard() -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     text = json.dumps(dashboard(), indent=1) + "\n"
-    if TARGET.exists() and TARGET.read_text() == text:
-        return 0
-    if "--check" in sys.argv[1:]:
-        print(f"{TARGET.name}: stale: run `make generate` and commit it")
-        return 1
-    TARGET.write_text(text)
-    print(f"{TARGET.name}: written")
-    return 0
+    return generated.run("deploy.grafana.dashboard", __doc__, [(str(TARGET.relative_to(generated.ROOT)), text)], argv)
 
 
 if __name__ == "__main__":

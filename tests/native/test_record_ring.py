@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,14 +26,6 @@ def hammer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["gcc", "-std=gnu11", "-O2", "-I", native, "-I", ROOT / "bpf", *sources, "-o", program]
     subprocess.run(command, check=True)
     return program
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 def start(hammer: Path, name: str) -> subprocess.Popen[str]:

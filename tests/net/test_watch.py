@@ -29,10 +29,10 @@ from afterburnerd.net.facts import (
 )
 from afterburnerd.net.watch import Watcher, watch
 from tests.net.rig import THERE_MAC, Lan, lan
+from tests.waiting import BOUND, eventually
 
 pytestmark = pytest.mark.privileged
 
-BOUND = 30.0  # seconds within which anything that should happen has happened on the slowest machine
 THERE = ip_address("192.0.2.2")
 THERE_6 = ip_address("2001:db8::2")
 
@@ -81,13 +81,6 @@ async def recording(interface: str = "ab0", **options: Any) -> AsyncIterator[Rec
             yield recorder
         finally:
             task.cancel()
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + BOUND
-    while not condition():
-        assert time.monotonic() < deadline, f"never: {what}"
-        await asyncio.sleep(0.02)
 
 
 async def quiet(recorder: Recorder) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -28,19 +28,13 @@ from tests import netns
 from tests.net import frames, make_packets, oracle
 from tests.net.test_xdp_program import SEED, configure
 from tests.net.xsk import COPY, USE_SG, Xsk
+from tests.waiting import until
 
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 Mode = Literal["native", "generic"]
 MODES: tuple[Mode, ...] = ("native", "generic")
 ETH_P_ALL = 3
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.002)
 
 
 @dataclass

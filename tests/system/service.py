@@ -10,9 +10,9 @@ Looks from outside use what an operator has (ip, systemctl, /proc, journalctl), 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
+
+from tests.waiting import until
 
 from .container import Container
 
@@ -34,8 +34,7 @@ name = "tpu"
 port = {PORT}
 decoder = "raw"
 """
-PATIENCE = 60.0  # seconds: only a failing test waits for so long
-T = TypeVar("T")
+
 
 SEND = """
 import socket, sys
@@ -44,15 +43,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
     for i in range(count):
         sock.sendto(b"%6d" % i, (address, port))
 """
-
-
-def until(look: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """The first true answer of `look`; an AssertionError with the last answer where none comes."""
-    deadline = time.monotonic() + patience
-    while not (answer := look()):
-        assert time.monotonic() < deadline, f"waited {patience:g} s for {what}; last seen: {answer!r}"
-        time.sleep(0.05)
-    return answer
 
 
 class Service:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import until
+
 from .container import Container
-from .service import CONFIG, UNIT, Service, until
+from .service import CONFIG, UNIT, Service
 
 pytestmark = pytest.mark.privileged
 NOTHING = {"program": 0, "shared memory": [], "run directory": False, "processes": [], "interface": 0}

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.waiting import until
+
 from .container import Container
-from .service import CONFIG, INTERFACE, UNIT, Service, until
+from .service import CONFIG, INTERFACE, UNIT, Service
 
 # bits of linux/capability.h
 RIGHTS = {"NET_ADMIN": 12, "NET_RAW": 13, "IPC_LOCK": 14, "SYS_NICE": 23, "BPF": 39}

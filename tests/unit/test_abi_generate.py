@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from afterburnerd import generated
 from afterburnerd.abi import generate, layout, schema
 from afterburnerd.abi.kinds import Field, Struct
 
 
 def test_committed_files_are_what_the_schema_says() -> None:
     for name, render in generate.TARGETS.items():
-        assert (generate.ROOT / name).read_text() == render(), f"{name} is stale: run `make generate`"
+        assert (generated.ROOT / name).read_text() == render(), f"{name} is stale: run `make generate`"
 
 
 def test_a_layout_with_a_hole_is_refused() -> None:

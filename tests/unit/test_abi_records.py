@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +14,6 @@ from afterburnerd.abi.records import Ring, RingReader, remove_rings, rings_of
 from tests.record_writer import Writer
 
 SLOT = Record.SIZE + 64
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,6 @@ from afterburnerd.abi.stats import StatsReader
 
 INFO = Info(version="0.1.0", interface="ve0", workers=(WorkerInfo(1, (0, 3)),), rules=("tx",))
 DEAD = Identity(pid=(1 << 22) + 1, start_ticks=5)  # above the largest pid_max
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
 
 
 def make(name: str, workers: int = 1, queues: int = 2, rules: int = 4, info: Info = INFO) -> Segment:

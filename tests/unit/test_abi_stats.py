@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import msgspec
@@ -22,14 +21,6 @@ from afterburnerd.abi.stats import Delta, StatsReader
 INFO = Info(
     version="0.1.0", interface="ve0", workers=(WorkerInfo(1, (0, 1)), WorkerInfo(2, (2,))), rules=("tx", "votes")
 )
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 @pytest.fixture

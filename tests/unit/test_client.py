@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from solders.pubkey import Pubkey
 from solders.transaction import VersionedTransaction
 
 from afterburnerd import client
-from afterburnerd.abi import shm
 from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.layout import Record, RecordKind, Tx, TxReason
 from afterburnerd.abi.records import Ring
@@ -55,14 +53,6 @@ def version1() -> VersionedTransaction:
     instructions = [instruction(PROGRAM, b"abc"), instruction(OTHER, b"x" * 300, 1), instruction(PROGRAM, b"")]
     config = TransactionConfig(priority_fee=2**40, loaded_accounts_data_size_limit=65_536, heap_size=64 * 1024)
     return VersionedTransaction(MessageV1.try_compile(PAYER.pubkey(), instructions, Hash.new_unique(), config), [PAYER])
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from afterburnerd import manuals, roff
+from afterburnerd import generated, manuals, roff
 from afterburnerd.cli import Parser
 from afterburnerd.config import schema
 
@@ -36,7 +36,7 @@ def test_generated_files_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
 def test_check_sees_a_stale_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(manuals, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
     assert manuals.main([]) == 0
     assert manuals.main(["--check"]) == 0
     (tmp_path / "docs/man/afterburnerctl.1").write_text("old")

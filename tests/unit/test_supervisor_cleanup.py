@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,14 +14,6 @@ from afterburnerd.abi.segment import Segment
 from afterburnerd.supervisor import cleanup
 
 DEAD = Identity(pid=(1 << 22) + 1, start_ticks=5)  # above the largest pid_max
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abtest-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 @pytest.fixture(autouse=True)

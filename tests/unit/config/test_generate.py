@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from afterburnerd import generated
 from afterburnerd.config import Config, generate, load, schema
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,7 +82,7 @@ def test_generated_files_are_fresh(capsys: pytest.CaptureFixture[str]) -> None:
 def test_check_sees_a_stale_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
     (tmp_path / "docs" / "configuration.md").write_text("old")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from afterburnerd.abi import control, shm
+from afterburnerd.abi import control
 from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.process import Identity
 from afterburnerd.abi.segment import Segment
@@ -140,14 +140,6 @@ class FakeDaemon:
                         file.readline()
                     else:
                         connection.sendall(control.encode(reply))
-
-
-@pytest.fixture
-def name() -> Iterator[str]:
-    name = f"abctl-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    for path in shm.DIRECTORY.glob(f"{name}*"):
-        path.unlink()
 
 
 @pytest.fixture

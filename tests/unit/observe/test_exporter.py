@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -16,6 +16,7 @@ from afterburnerd.abi.segment import Segment
 from afterburnerd.observe import http
 from afterburnerd.observe.exporter import Exporter, ExporterError
 from tests.unit.observe.segments import INFO, fill, segment
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -55,14 +56,6 @@ async def ask(port: int, request: bytes, host: str = "127.0.0.1") -> tuple[int, 
     line, *fields = head.decode().split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (f.partition(":") for f in fields)}
     return int(line.split()[1]), headers, body
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    for _ in range(3000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("30 s later it is still not so")
 
 
 def get(path: str, method: str = "GET", extra: str = "") -> bytes:
@@ -177,8 +170,8 @@ async def test_one_that_does_not_take_its_answer_is_dropped(filled: Segment, mon
     await responder.listen("127.0.0.1", 0)
     _, writer = await asyncio.open_connection(*responder.address, limit=1024)
     writer.write(get("/"))
-    await eventually(lambda: len(responder._open) == 1)
-    await eventually(lambda: not responder._open)
+    await eventually(lambda: len(responder._open) == 1, "one connection is open")
+    await eventually(lambda: not responder._open, "it is closed")
     writer.close()
     await responder.close()
 

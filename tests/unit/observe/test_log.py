@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from afterburnerd import generated
 from afterburnerd.observe import generate, log, messages
 
 
@@ -44,7 +45,7 @@ def test_identifiers_never_change() -> None:
 
 def test_the_documentation_is_what_the_catalogue_says() -> None:
     for name, render in generate.TARGETS.items():
-        assert (generate.ROOT / name).read_text() == render(), f"{name} is stale: run `make generate`"
+        assert (generated.ROOT / name).read_text() == render(), f"{name} is stale: run `make generate`"
 
 
 def test_without_the_journal_it_goes_to_standard_error() -> None:
