@@ -7,6 +7,7 @@ Signals only set an event: SIGTERM and SIGINT end it, SIGHUP reloads. Exit codes
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import signal
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     setup(loaded.config.daemon.log_level)
+    faulthandler.enable()  # the watchdog of systemd ends us with SIGABRT: say where we hung
     try:
         asyncio.run(serve(loaded, args.config))
     except Refusal as refusal:

@@ -64,7 +64,9 @@ def test_the_watchdog_replaces_a_stopped_supervisor(service: Service) -> None:
     planes = service.data_planes()
     signal(service, "STOP", main)
     until(lambda: service.main_pid() not in (0, main) and service.state() == "active/running", "a new supervisor")
-    assert "Watchdog timeout" in service.log(since)
+    log = service.log(since)
+    assert "Watchdog timeout" in log
+    assert "Fatal Python error: Aborted" in log and "afterburnerd/supervisor/main.py" in log  # where it hung
     assert not any(service.machine.status(pid) for pid in [main, *planes])
     service.serves()
     service.stop()

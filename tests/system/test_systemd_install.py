@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import container
+from .service import UNIT, Service
 
 INSTALLED = (
     "etc/afterburner/afterburner.toml",
@@ -121,3 +122,38 @@ def test_the_installed_environment_is_complete(machine: container.Container) -> 
 
 def test_the_account_has_no_shell_and_no_home(machine: container.Container) -> None:
     assert machine.run("getent", "passwd", "afterburner").stdout.rstrip().endswith(":/nonexistent:/usr/sbin/nologin")
+
+
+@pytest.mark.timeout(600)
+def test_install_upgrade_and_removal_on_a_running_machine(tmp_path: Path) -> None:
+    """As an administrator does it: the command itself runs inside, where systemd is."""
+    command = str(container.ROOT / "deploy/debian/install.sh")
+    with container.booted(tmp_path) as machine:
+        assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
+        first = machine.run(command, timeout=300)
+        assert "systemctl enable --now afterburner" in first.stdout
+        service = Service(machine)
+        service.configure(service.config)
+        machine.run("systemctl", "enable", "--now", UNIT)
+        service.serves()
+        main = service.main_pid()
+
+        again = machine.run(command, timeout=300)
+        assert "systemctl restart afterburner" in again.stdout
+        assert service.main_pid() == main
+        service.serves()
+        machine.run("systemctl", "restart", UNIT)
+        assert service.main_pid() != main
+        service.serves()
+
+        machine.run(command, "uninstall")
+        assert service.left_over() == {
+            "program": 0,
+            "shared memory": [],
+            "run directory": False,
+            "processes": [],
+            "interface": 0,
+        }
+        assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
+        assert machine.run("sh", "-c", "command -v afterburnerd afterburnerctl", check=False).stdout == ""
+        assert machine.path("/etc/afterburner/conf.d/50-test.toml").exists()

@@ -114,6 +114,16 @@ def test_the_metrics_page_is_for_this_machine_only(running: Service) -> None:
     assert [line.split()[3] for line in listening.splitlines()] == ["127.0.0.1:9475"]
 
 
+def test_the_group_operates_and_nobody_else_does(running: Service) -> None:
+    reload = ("afterburnerctl", "reload")
+    as_user = ("setpriv", "--reuid=nobody", "--clear-groups")
+    assert running.machine.run(*as_user, "--regid=afterburner", *reload, check=False).returncode == 0
+    refused = running.machine.run(*as_user, "--regid=nogroup", *reload, check=False)
+    assert refused.returncode == 77, refused.stderr
+    # figures may be seen by everybody
+    assert running.machine.run(*as_user, "--regid=nogroup", "afterburnerctl", "stats", check=False).returncode == 0
+
+
 # -- reload
 
 
