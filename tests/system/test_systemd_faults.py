@@ -126,6 +126,23 @@ def test_the_clean_up_is_the_commands_doing(service: Service) -> None:
     assert "removed /dev/shm/afterburner.stats" in service.log(since)
 
 
+def test_the_last_figures_outlive_both_processes_where_nothing_is_cleaned_up(service: Service) -> None:
+    service.reset()
+    service.unit_drop_in("[Service]\nRestart=no\nRemoveIPC=no\nExecStopPost=\n")
+    service.start()
+    service.serves(7)
+    service.machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=all", UNIT)
+    until(lambda: service.state() == "failed/failed", "the unit to fail")
+    shown = service.machine.run("afterburnerctl", "stats", "rx_packets", check=False)
+    assert shown.returncode == 3
+    assert "is not running" in shown.stdout and " 7 " in shown.stdout, shown.stdout
+    service.reset()
+    service.start()  # replaces what is stale
+    service.serves()
+    service.stop()
+    assert service.left_over() == NOTHING
+
+
 def test_a_failing_start_is_not_tried_for_ever(service: Service) -> None:
     service.reset()
     service.unit_drop_in("[Unit]\nStartLimitBurst=3\n[Service]\nRestartSec=100ms\n")
