@@ -113,6 +113,7 @@ class CaptureStatus(Struct, frozen=True, kw_only=True):
     name: str = ""
     address: str = ""
     port: int = 0
+    vlans: tuple[int, ...] = ()  # outer first; none: untagged, or the VLAN of the device that has the address
     decoder: str = ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from argparse import Namespace
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -109,6 +110,12 @@ def from_args(args: Namespace) -> Filter:
         programs=frozenset(_program(text) for text in args.program or ()),
         accounts=frozenset(_key("--account", text) for text in args.account or ()),
     )
+
+
+def unknown_rules(wanted: Filter, rules: Sequence[str]) -> tuple[str, ...]:
+    """Rules that are asked for by a name or an index that nobody has; none where it is not known who is there."""
+    known = {*rules, *(str(index) for index in range(len(rules)))}
+    return tuple(rule for rule in wanted.rules if rules and rule not in known)
 
 
 def source(text: str) -> Source:

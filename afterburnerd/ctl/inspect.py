@@ -71,7 +71,7 @@ class Inspection:
                 if self.follower.lost
                 else ""
             )
-            note(f"{self.seen:,} records seen, {self.shown:,} shown{lost}")
+            note(f"{self.seen:,} record{'' if self.seen == 1 else 's'} seen, {self.shown:,} shown{lost}")
 
     def _show(self, record: client.Record) -> None:
         if self.args.json:
@@ -105,7 +105,10 @@ def run(args: Namespace) -> int:
         args.parser.error(str(error))
     place = find_daemon(args)
     try:
-        dead = not args.wait and _dead(place.name)
+        dead, rules = _left(place.name)
+        dead = dead and not args.wait
+        for unknown in filters.unknown_rules(wanted, rules):
+            note(f"there is no rule {unknown!r} (yet): the daemon has {', '.join(rules)}")
         if dead and not args.history:
             raise ToolError(
                 f"not running: {place.name} is dead; --history shows the records that it left", EXIT_NOT_RUNNING
@@ -131,10 +134,11 @@ def _follow(inspection: Inspection, *, dead: bool) -> None:
     inspection.finish()
 
 
-def _dead(name: str) -> bool:
-    """Whether only the remains of a daemon are there."""
+def _left(name: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether only the remains of a daemon are there, and its capture rules."""
     try:
         with StatsReader.open(name) as reader:
-            return reader.read().stale
+            snapshot = reader.read()
+            return snapshot.stale, snapshot.info.rules
     except shm.NotThere:
-        return False  # the rings, or their absence, will tell
+        return False, ()  # the rings, or their absence, will tell

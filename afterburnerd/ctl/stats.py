@@ -16,11 +16,12 @@ from afterburnerd.abi.histogram import Histogram
 from afterburnerd.abi.stats import Row, Snapshot, StatsReader
 from afterburnerd.cli import EXIT_NOT_RUNNING, EXIT_OK, ToolError
 from afterburnerd.ctl import units
-from afterburnerd.ctl.base import find_daemon, print_json, show
+from afterburnerd.ctl.base import find_daemon, note, print_json, show
 from afterburnerd.ctl.view import QUANTILES
 
 YEAR_NS = 365 * 86_400 * 1_000_000_000
 """Longer than any duration that is counted: such a gauge is a point in time."""
+EXACT_BYTES = 65_536  # as many fit into a packet: from here on nobody counts single ones
 
 
 def run(args: Namespace) -> int:
@@ -35,6 +36,8 @@ def run(args: Namespace) -> int:
         print_json(document(snapshot, place.name, args.pattern, nonzero=args.nonzero))
     else:
         _print(snapshot, place.name, args)
+    if args.pattern and not any(chosen(snapshot, args.pattern, nonzero=False)):
+        note(f"no figure is called {' or '.join(map(repr, args.pattern))}; `afterburnerctl stats` lists all of them")
     return EXIT_NOT_RUNNING if snapshot.stale else EXIT_OK
 
 
@@ -112,7 +115,7 @@ def _text(row: Row, field: Field) -> str:
     if field.unit == "ns" and field.kind != "internal":
         return units.moment(value) if value > YEAR_NS else units.duration(value)
     if field.unit == "bytes":
-        return units.size(value)
+        return units.size(value) if value >= EXACT_BYTES else f"{value:,} B"  # an MTU is 1,500 B, not 1.46 KiB
     return units.count(value) if field.kind != "internal" else str(value)
 
 

@@ -25,6 +25,10 @@ STATE_STYLES = {
 }
 
 
+# What comes from outside (addresses, file names, texts of the daemon) goes into a `Text`: rich reads a plain string as
+# markup, in which "[fd00::1]" is a style and vanishes.
+
+
 def headline(view: View) -> Text:
     """One line: who, where, how."""
     line = Text()
@@ -60,7 +64,7 @@ def facts(view: View) -> Table:
         "interface", Text.assemble(f"{view.interface or '-'} ", up, f", MTU {view.mtu}, XDP program: {view.xdp}")
     )
     files = f" from {', '.join(view.config_files)}" if view.config_files else ""
-    grid.add_row("configuration", f"{view.configuration}{files}")
+    grid.add_row("configuration", Text(f"{view.configuration}{files}"))
     grid.add_row("latency", _spread(view.latency_total))
     if view.control and not view.stale:
         grid.add_row("control socket", Text(view.control, style=WARN))
@@ -144,7 +148,7 @@ def rules(view: View) -> Table:
     table.columns[1].overflow = "fold"
     for r in view.rules:
         numbers = (units.total(n) for n in (r.packets, r.decoded, r.malformed))
-        table.add_row(r.name, r.where or "-", r.decoder or "-", units.rate(r.packets_rate), *numbers)
+        table.add_row(r.name, Text(r.where or "-"), r.decoder or "-", units.rate(r.packets_rate), *numbers)
     return table
 
 

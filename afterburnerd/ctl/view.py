@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from afterburnerd.abi.control import Notice, Status
+from afterburnerd.abi.control import CaptureStatus, Notice, Status
 from afterburnerd.abi.histogram import Histogram
 from afterburnerd.abi.stats import Delta, Row, Snapshot
 
@@ -101,7 +101,7 @@ class RuleView(Struct, frozen=True):
     """One capture rule, all workers together."""
 
     name: str
-    where: str  # address:port; empty: the daemon was not asked
+    where: str  # address:port, and the VLAN of a tagged rule; empty: the daemon was not asked
     decoder: str
     packets: int
     packets_rate: float
@@ -267,16 +267,21 @@ def _rules(delta: Delta, status: Status | None) -> Iterator[RuleView]:
         rows.setdefault(row.labels["rule"], []).append(row)
     for name, parts in rows.items():
         said = next((c for c in status.captures if c.name == name), None) if status else None
-        host = f"[{said.address}]" if said and ":" in said.address else said.address if said else ""
         yield RuleView(
             name=name,
-            where=f"{host}:{said.port}" if said else "",
+            where=_where(said) if said else "",
             decoder=said.decoder if said else "",
             packets=sum(r.get("packets") for r in parts),
             packets_rate=sum(delta.row_rate(r, "packets") for r in parts),
             decoded=sum(r.get("decoded") for r in parts),
             malformed=sum(r.get("malformed") for r in parts),
         )
+
+
+def _where(said: CaptureStatus) -> str:
+    host = f"[{said.address}]" if ":" in said.address else said.address
+    tags = f" vlan {'.'.join(map(str, said.vlans))}" if said.vlans else ""
+    return f"{host}:{said.port}{tags}"
 
 
 def _drops(delta: Delta) -> Iterator[Drop]:

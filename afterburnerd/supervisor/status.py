@@ -231,7 +231,14 @@ class StatusBoard:
                 for k in self._workers.keepers
             ),
             captures=tuple(
-                control.CaptureStatus(index=i, name=c.name, address=c.address, port=c.port, decoder=c.decoder)
+                control.CaptureStatus(
+                    index=i,
+                    name=c.name,
+                    address=c.address,
+                    port=c.port,
+                    vlans=tuple(vid for vid in c.vlans if vid),
+                    decoder=c.decoder,
+                )
                 for i, c in enumerate(self._config.captures)
             ),
             notices=self.notices(),

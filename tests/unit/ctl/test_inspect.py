@@ -137,7 +137,7 @@ def test_a_line_has_signature_and_programs_whole(rig: Rig, ctl: Tool) -> None:
     (line,) = ctl.out.splitlines()
     assert line.endswith(f"legacy    2    5  {PROGRAM}, system  {transaction.signatures[0]}")
     assert "tpu         [2001:db8::7]:5000" in line
-    assert "1 records seen, 1 shown" in ctl.err
+    assert "1 record seen, 1 shown" in ctl.err
 
 
 def test_full_shows_rights_and_instructions(rig: Rig, ctl: Tool) -> None:
@@ -321,6 +321,15 @@ def test_only_what_comes_from_now_on_unless_history_is_asked_for(rig: Rig, ctl: 
     assert ctl.out == ""
 
 
+def test_a_rule_that_nobody_has_is_told(rig: Rig, ctl: Tool) -> None:
+    options = ("--rule", "tpo", "--rule", "tpu", "--rule", "0", "--rule", "2")
+    assert ctl("inspect", "--for", "0.01", *options) == 0
+    lines = ctl.err.splitlines()
+    assert [line for line in lines if "no rule" in line] == [
+        f"afterburnerctl: there is no rule {rule!r} (yet): the daemon has tpu, votes" for rule in ("tpo", "2")
+    ]
+
+
 def test_losses_are_counted_exactly(rig: Rig, ctl: Tool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The ring has 64 slots; 1000 records pass between the start and the first look."""
     from afterburnerd import client
@@ -387,7 +396,7 @@ def test_ctrl_c_ends_it_well(rig: Rig) -> None:
         assert "legacy" in first_line(inspect)
         inspect.send_signal(signal.SIGINT)
         assert inspect.wait(30) == 0
-        assert inspect.stderr.read() == "afterburnerctl: 1 records seen, 1 shown\n"
+        assert inspect.stderr.read() == "afterburnerctl: 1 record seen, 1 shown\n"
 
 
 def test_head_may_leave(rig: Rig) -> None:

@@ -41,6 +41,12 @@ def test_patterns_and_zeros(daemon: FakeDaemon, ctl: Tool) -> None:
     assert "turns" not in found["worker"][0]["figures"]
     assert ctl("stats", "no-such-figure") == 0
     assert ctl.out == ""
+    assert ctl.err == "afterburnerctl: no figure is called 'no-such-figure'; `afterburnerctl stats` lists all of them\n"
+    assert ctl("stats", "gap_max_ns", "--nonzero") == 0
+    assert ctl.err == ""  # it is there, and 0
+    daemon.segment.set("daemon", 0, "interface_mtu", 9000)
+    assert ctl("stats", "interface_mtu") == 0
+    assert " 9,000 B " in ctl.out
 
 
 def test_text_has_names_values_and_meanings(daemon: FakeDaemon, ctl: Tool) -> None:

@@ -108,6 +108,15 @@ def test_nothing_is_cut_at_80_columns(live: bool) -> None:
     assert ("COMP" in text) is live
 
 
+def test_nothing_is_taken_for_markup() -> None:
+    """rich reads "[fd00::1]" in a plain string as a style."""
+    view = View(
+        name="x", config_files=("/etc/[red]/x.toml",), rules=(RuleView("r", "[fd00::1]:1", "raw", 0, 0.0, 0, 0),)
+    )
+    text = "\n".join(drawn(view, live=False))
+    assert "[fd00::1]:1" in text and "/etc/[red]/x.toml" in text
+
+
 def test_what_needs_attention_is_red_and_nothing_else() -> None:
     red = "\x1b[1;31m"
     bad = [line for line in drawn(VIEW, live=True, colour=True) if red in line]

@@ -121,6 +121,13 @@ def test_a_rule_is_summed_over_workers_and_named_by_the_daemon(daemon: FakeDaemo
     assert [r.where for r in look(daemon.name, now, now, None, "").rules] == ["", ""]
 
 
+def test_a_rule_of_a_vlan_says_so(daemon: FakeDaemon, reader: StatsReader) -> None:
+    captures = tuple(replace(c, vlans=(7, 42)) for c in daemon.status.captures)
+    now = snapshot(reader, 1)
+    view = look(daemon.name, now, now, replace(daemon.status, captures=captures), "")
+    assert [r.where for r in view.rules] == ["any:8001 vlan 7.42", "[2001:db8::1]:8002 vlan 7.42"]
+
+
 def test_a_restart_in_between_counts_from_the_restart(daemon: FakeDaemon, reader: StatsReader) -> None:
     before = snapshot(reader, 1)
     daemon.segment.set("worker", 0, "decoded", 10)  # begun anew: lower than before
