@@ -27,10 +27,12 @@ int ab_umem_init(struct ab_umem *u, uint32_t frames, uint32_t frame_size, enum a
         u->bytes = round;
     }
     if (u->area == MAP_FAILED && huge == AB_HUGE_REQUIRE)
-        return ab_fail(err, -errno,
-                       "packet memory: %llu MiB in 2 MiB pages cannot be had: %s; reserve some with `sysctl "
-                       "vm.nr_hugepages=%llu`, or set memory.huge_pages = \"auto\"",
-                       (unsigned long long)(round >> 20), strerror(errno), (unsigned long long)(round / AB_HUGE_PAGE));
+        return ab_fail(
+            err, -errno,
+            "packet memory: %llu MiB in 2 MiB pages cannot be had: %s; each queue needs %llu of them: reserve more "
+            "with `sysctl vm.nr_hugepages=...` (`afterburnerctl doctor` computes the number), or set "
+            "memory.huge_pages = \"auto\"",
+            (unsigned long long)(round >> 20), strerror(errno), (unsigned long long)(round / AB_HUGE_PAGE));
     if (u->area == MAP_FAILED) {
         u->area = map(used, 0);
         u->bytes = used;

@@ -191,7 +191,9 @@ class Keeper:
     async def _bind_queue(self, slot: int, queue: int) -> None:
         xsk = self.device.open_xsk(queue)
         try:
-            done = await self._plane().order(self.device.queue_order(slot, queue), (xsk.sock.fileno(),))
+            order = self.device.queue_order(slot, queue)
+            limit = bind_seconds(order.frames * order.frame_size, self.config.watch.start_ms)
+            done = await self._plane().order(order, (xsk.sock.fileno(),), limit)
             self.device.serve(xsk)
         except BaseException:
             xsk.close()
@@ -387,6 +389,12 @@ class Keeper:
 
 def _stride(segment: Segment, block: str) -> int:
     return next(b.stride for b in segment.description.blocks if b.name == block)
+
+
+def bind_seconds(memory_bytes: int, start_ms: int) -> float:
+    """How long a worker may take to open a queue. The kernel zeroes and pins its memory meanwhile: about 1 GiB a second on
+    a machine at rest, a tenth of that is granted."""
+    return max(5.0, start_ms / 1000) + memory_bytes / (100 << 20)
 
 
 def isolated_cpus() -> list[int]:

@@ -96,7 +96,7 @@ async def live(loaded: Loaded, path: Path, watcher: Watcher, wishes: Wishes) -> 
     except ShmError as error:
         return Refusal(str(error), error.exit_code)
     except OSError as error:
-        return Refusal(f"cannot start: {error}", EXIT_UNREACHABLE)
+        return Refusal(str(error), EXIT_UNREACHABLE)
     try:
         await daemon.run()
     finally:

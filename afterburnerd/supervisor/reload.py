@@ -97,8 +97,8 @@ class Reloader:
             say(messages.RELOAD_REFUSED, reason="; ".join(result.errors))
         elif result.changes:
             self._segment.add("daemon", 0, "reload_ok")
-            changes = ", ".join(f"{c.path}: {c.old} -> {c.new}" for c in result.changes)
-            say(messages.RELOAD_APPLIED, generation=result.generation, changes=changes)
+            changes = [Change(c.path, c.old, c.new, c.reload) for c in result.changes]
+            say(messages.RELOAD_APPLIED, generation=result.generation, changes=", ".join(map(str, changes)))
         else:
             self._segment.add("daemon", 0, "reload_unchanged")
             say(messages.RELOAD_UNCHANGED)
@@ -118,6 +118,10 @@ class Reloader:
         if fixed:
             line = f"{', '.join(fixed)}: takes a restart (`systemctl restart afterburner`); nothing was applied"
             return self._refuse(shown, (line,), fixed)
+        try:
+            self._workers.check_room(loaded.config)
+        except Refusal as refusal:
+            return self._refuse(shown, (str(refusal),))
         before = self.loaded
         try:
             restarted = await self._apply(loaded, changes)

@@ -25,8 +25,8 @@ from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier
-from afterburnerd.supervisor import capture
-from afterburnerd.supervisor.device import Device
+from afterburnerd.supervisor import capture, hugepages
+from afterburnerd.supervisor.device import PORTS, Device
 from afterburnerd.supervisor.manager import tell
 from afterburnerd.supervisor.workers import Workers
 
@@ -175,14 +175,34 @@ class StatusBoard:
                     degraded=True,
                 )
             )
+        without_room, unserved = self._workers.without_room, self._workers.unserved
+        if without_room and self._device.rung != "socket":
+            found.append(
+                control.Notice(
+                    text=f"{without_room} of {without_room + PORTS} matches (capture rules times addresses of "
+                    f"{self._facts.interface}) are not captured: the XDP program has room for {PORTS}",
+                    hint='name addresses instead of "any" in the rules, then afterburnerctl reload',
+                    degraded=True,
+                )
+            )
+        if unserved and self._device.rung != "socket":
+            found.append(
+                control.Notice(
+                    text=f"no worker has queue{'s' if len(unserved) > 1 else ''} {', '.join(map(str, unserved))} of "
+                    f"{self._facts.interface}: packets for us that arrive there are dropped",
+                    hint="give it to a worker (worker.queues), or leave it out of interface.queues and steer around it "
+                    "(ethtool -N)",
+                    degraded=True,
+                )
+            )
         if self._device.rung != "socket" and self._config.memory.huge_pages == "auto":
             memory = self._config.memory
             pages = sum(len(k.queues) for k in self._workers.keepers) * max(1, memory.frames * memory.frame_size >> 21)
             if any(k.serving and not k.huge_pages for k in self._workers.keepers):
                 found.append(
                     control.Notice(
-                        text="packet memory lies in normal pages: no free 2 MiB pages",
-                        hint=f"sysctl vm.nr_hugepages={pages} (at least), then restart",
+                        text="packet memory lies in normal pages: there were not enough free 2 MiB pages",
+                        hint=hugepages.advice(pages, *hugepages.reserved()),
                     )
                 )
         for keeper in self._workers.keepers:

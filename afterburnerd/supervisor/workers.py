@@ -28,7 +28,7 @@ from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.supervisor import capture
-from afterburnerd.supervisor.device import Address, Device, open_udp
+from afterburnerd.supervisor.device import PORTS, Address, Device, open_udp
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
@@ -52,6 +52,8 @@ class Workers:
         self._ring_shape: Records | None = None  # of the rings there are
         self._sockets: dict[Address, socket.socket] = {}
         self._keeping: list[asyncio.Task[None]] = []
+        self.unserved: tuple[int, ...] = ()  # queues that are to be served and that no worker has
+        self.without_room = 0  # exact matches for which the XDP program has no room
 
     @property
     def _facts(self) -> Facts:
@@ -83,6 +85,7 @@ class Workers:
 
     async def start(self) -> None:
         """First start: down the ladder until every worker has every queue, or a refusal."""
+        self.check_room(self.config)
         while True:
             self._make_keepers()
             try:
@@ -94,6 +97,12 @@ class Workers:
                     await keeper.stop(STOP_SECONDS)
                 # A queue that another socket holds is a conflict for a person to resolve, not a reason for a worse mode.
                 taken = isinstance(error, OrderFailed) and error.number == errno.EBUSY
+                # Nor is a machine that is too slow: a worse mode would not be faster, and nobody would look for it.
+                if isinstance(error, TimeoutError):
+                    raise Refusal(
+                        f"the data plane cannot start: {error}; a larger watch.start_ms gives it more time",
+                        EXIT_UNREACHABLE,
+                    ) from None
                 if taken or not self._device.step_down(str(error)):
                     raise Refusal(f"the data plane cannot start: {error}", EXIT_UNREACHABLE) from None
                 self._device.say_fallback(str(error))
@@ -137,6 +146,7 @@ class Workers:
         for keeper in self.keepers:
             own = config.workers[keeper.index].queues
             keeper.queues = served if own == "all" else tuple(q for q in own if q in served)
+        self.unserved = tuple(sorted(set(served).difference(*(k.queues for k in self.keepers))))
         if self._device.rung == "socket":
             sockets = open_udp(config.captures, self._sockets)
             for address in self._sockets.keys() - sockets.keys():
@@ -147,11 +157,28 @@ class Workers:
                 keeper.sockets = list(sockets.values())[keeper.index :: len(self.keepers)]
                 keeper.rules = rules
         else:
-            entries = capture.expand(config.captures, self._facts.local_addresses())
+            entries = self._entries()
             rules = capture.pack(entries)
             for keeper in self.keepers:
                 keeper.rules = rules
             self._device.publish(entries)
+
+    def _entries(self) -> tuple[capture.Entry, ...]:
+        """What is ours now, the first rules first. Addresses that come while we run may be more than there is room for:
+        the rest is not captured, which the state says, and nothing that is served is disturbed for it."""
+        entries = capture.expand(self.config.captures, self._facts.local_addresses())
+        self.without_room = max(0, len(entries) - PORTS)
+        return entries[:PORTS]
+
+    def check_room(self, config: Config) -> None:
+        """Before a configuration is put in force: what it captures today must fit."""
+        count = len(capture.expand(config.captures, self._facts.local_addresses()))
+        if count > PORTS and self._device.rung != "socket":
+            raise Refusal(
+                f"{len(config.captures)} capture rules are {count} exact matches with the addresses of "
+                f'{self._facts.interface}; the XDP program has room for {PORTS}: name addresses instead of "any"',
+                EXIT_CONFIG,
+            )
 
     # --- changes -----------------------------------------------------------------------------------------------------
 
@@ -165,7 +192,7 @@ class Workers:
         """Rules anew, from the configuration and the addresses of now; queues stay as they are."""
         if self._device.rung == "socket":
             return
-        entries = capture.expand(self.config.captures, self._facts.local_addresses())
+        entries = self._entries()
         rules = capture.pack(entries)
         # Workers first: a frame for a new entry finds its rule; one for an old entry is dropped and counted.
         for keeper in self.keepers:

@@ -377,7 +377,28 @@ def test_required_huge_pages_that_are_not_there_are_refused_with_the_command(rig
     with Daemon(rig, tmp_path, interface='mode = "copy"', memory=memory, start=False) as daemon:
         code, said = daemon.refused()
     assert code == 69
-    assert "vm.nr_hugepages" in said
+    assert "each queue needs 2048 of them" in said and "vm.nr_hugepages" in said
+
+
+@pytest.mark.bpf
+def test_a_start_that_takes_too_long_is_refused_and_not_taken_for_a_missing_mode(
+    rig: netns.Pair, tmp_path: Path
+) -> None:
+    with Daemon(rig, tmp_path, rest="[watch]\nstart_ms = 500", start=False) as daemon:
+        daemon.launch()
+        stopped = 0
+        deadline = time.monotonic() + 20
+        while not stopped and time.monotonic() < deadline:  # while its interpreter starts: it can do nothing yet
+            for child in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
+                if b"afterburnerd.dataplane" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGSTOP)
+                    stopped = int(child)
+        code, said = daemon.process.wait(20) if daemon.process else -1, daemon.log()
+        assert stopped and not alive(stopped)
+        assert daemon.attached() == 0
+    assert code == 69
+    assert "did not answer within 0.5 s; a larger watch.start_ms gives it more time" in said
+    assert "instead" not in said  # of the better mode
 
 
 def test_a_captured_port_that_is_taken_is_refused_in_socket_mode(rig: netns.Pair, tmp_path: Path) -> None:
@@ -421,6 +442,52 @@ def test_several_workers_share_the_queues(tmp_path: Path) -> None:
             assert daemon.plane_pid(0) in pids  # the other one was left alone
             daemon.receives(40)
             daemon.assert_frames_add_up()
+
+
+@pytest.mark.bpf
+def test_a_queue_that_no_worker_has_is_told(tmp_path: Path) -> None:
+    with netns.pair(queues=3) as rig, Daemon(rig, tmp_path, worker='queues = [1]\nidle = "sleep"\nnice = 0') as daemon:
+        assert daemon.state() == "degraded"
+        assert f"no worker has queues 0, 2 of {rig.near.ifname}" in daemon.status().detail
+        daemon.write_config(interface="queues = [1]")
+        assert daemon.reload().ok
+        assert daemon.state() == "serving"
+
+
+MANY = "".join(f'[[capture]]\nname = "r{n}"\nport = {PORT + n}\ndecoder = "raw"\n' for n in range(1, 64)) + RAW
+ROOM = 4096 // 64  # addresses that 64 rules leave room for; the interface has two already, and a link-local one
+
+
+@pytest.mark.bpf
+def test_more_addresses_than_there_is_room_for_disturb_nothing_and_are_told(rig: netns.Pair, tmp_path: Path) -> None:
+    def addresses(verb: str, numbers: range) -> None:
+        lines = "".join(f"addr {verb} 10.80.0.{n}/32 dev {rig.near.ifname}\n" for n in numbers)
+        batch = tmp_path / "batch"
+        batch.write_text(lines)
+        netns.run("ip", "-n", rig.near.name, "-batch", str(batch))
+
+    addresses("add", range(1, ROOM - 3))
+    with Daemon(rig, tmp_path, captures=MANY) as daemon:
+        daemon.receives()
+        pid = daemon.plane_pid()
+        addresses("add", range(100, 120))
+        daemon.wait(lambda: daemon.state() == "degraded", "the state to say so")
+        assert "are not captured: the XDP program has room for 4096" in daemon.status().detail
+        # A reload must not capture less than its file says.
+        daemon.write_config(captures=MANY.replace('name = "r1"', 'name = "s1"'))
+        refused = daemon.reload()
+        assert not refused.ok and "the XDP program has room for 4096" in refused.errors[0]
+        addresses("del", range(100, 120))
+        daemon.wait(lambda: daemon.state() == "serving", "the state to follow")
+        daemon.receives()
+        assert daemon.plane_pid() == pid
+        assert daemon.reload().ok
+        addresses("add", range(100, 120))
+        daemon.wait(lambda: daemon.state() == "degraded", "the state to say so")
+        assert daemon.stop() == 0
+        code, said = daemon.refused()
+    assert code == 78
+    assert 'name addresses instead of "any"' in said
 
 
 @pytest.mark.bpf
@@ -574,6 +641,14 @@ def test_a_reload_that_fails_midway_is_taken_back(rig: netns.Pair, tmp_path: Pat
         daemon.wait(lambda: daemon.state() == "serving", "serving again")
         assert daemon.queues()[0].value("frames") == 2048
         daemon.receives()
+
+
+@pytest.mark.bpf
+def test_the_log_tells_changes_as_the_file_writes_them(rig: netns.Pair, tmp_path: Path) -> None:
+    with Daemon(rig, tmp_path) as daemon:
+        daemon.write_config(interface="verify_udp_checksum = true", captures=SECOND)
+        assert daemon.reload().ok
+        assert 'interface.verify_udp_checksum: false -> true, capture[more]: added { name = "more",' in daemon.log()
 
 
 def test_sighup_reloads(rig: netns.Pair, tmp_path: Path) -> None:

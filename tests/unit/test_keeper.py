@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterburnerd.supervisor.keeper import Backoff, HeartWatch, check_fifo, choose_cpu
+from afterburnerd.supervisor.keeper import Backoff, HeartWatch, bind_seconds, check_fifo, choose_cpu
 from afterburnerd.supervisor.refusal import Refusal
 
 MS = 1_000_000
@@ -65,3 +65,9 @@ def test_real_time_scheduling_is_for_isolated_processors_only() -> None:
     check_fifo(10, 3, 0, [2, 3])
     with pytest.raises(Refusal, match="isolcpus=1"):
         check_fifo(10, 1, 0, [2, 3])
+
+
+def test_large_memory_has_more_time() -> None:
+    assert bind_seconds(8 << 20, 5000) == pytest.approx(5.08)
+    assert bind_seconds(1 << 30, 500) == pytest.approx(15.24)
+    assert bind_seconds(8 << 20, 60_000) == pytest.approx(60.08)
