@@ -257,10 +257,10 @@ class Worker(Table, frozen=True):
     cpu: Annotated[
         Literal["auto"] | Annotated[int, Meta(ge=0, le=8191)],
         key(
-            'CPU that the worker is pinned to. "auto": an isolated CPU if there is one, else one near the NIC that is '
-            "not CPU 0.",
+            'CPU that the worker is pinned to. "auto": the last isolated one, else the last that the daemon may use; the '
+            "next worker gets the one before. CPU 0 only where there is no other.",
             reload="data-plane",
-            why="the machine knows its topology better than a file does",
+            why="the machine knows better than a file which of its CPUs are isolated",
         ),
     ] = "auto"
     queues: Annotated[

@@ -18,16 +18,16 @@ import contextlib
 import os
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 from afterburnerd.abi import orders
 from afterburnerd.abi.layout import QueueMode, WorkerState
 from afterburnerd.abi.segment import Segment
-from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
+from afterburnerd.cli import EXIT_UNREACHABLE
 from afterburnerd.config import Config
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.supervisor.cpu import check_fifo, choose_cpu, isolated_cpus
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
@@ -395,40 +395,3 @@ def bind_seconds(memory_bytes: int, start_ms: int) -> float:
     """How long a worker may take to open a queue. The kernel zeroes and pins its memory meanwhile: about 1 GiB a second on
     a machine at rest, a tenth of that is granted."""
     return max(5.0, start_ms / 1000) + memory_bytes / (100 << 20)
-
-
-def isolated_cpus() -> list[int]:
-    """Processors that the scheduler leaves alone (isolcpus=)."""
-    try:
-        text = Path("/sys/devices/system/cpu/isolated").read_text().strip()
-    except OSError:
-        return []
-    found: list[int] = []
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found += range(int(first), int(last or first) + 1)
-    return found
-
-
-def choose_cpu(wanted: int | str, index: int) -> int:
-    """The processor of worker `index`: the configured one, else an isolated one, else the last ones that we may use."""
-    allowed = sorted(os.sched_getaffinity(0))
-    if isinstance(wanted, int):
-        if wanted not in allowed and wanted not in isolated_cpus():
-            raise Refusal(
-                f"worker[{index}].cpu = {wanted}: this process may use processors {allowed}; choose one of them",
-                EXIT_CONFIG,
-            )
-        return wanted
-    pool = [cpu for cpu in isolated_cpus() if cpu < (os.cpu_count() or 1)] or allowed[1:] or allowed
-    return pool[-1 - index % len(pool)]
-
-
-def check_fifo(fifo: int, cpu: int, index: int, isolated: list[int]) -> None:
-    """A spinning SCHED_FIFO thread starves ksoftirqd on its processor, and with it the packets it waits for."""
-    if fifo and cpu not in isolated:
-        raise Refusal(
-            f"worker[{index}].fifo = {fifo} on processor {cpu}, which is not isolated: a spinning real-time thread would "
-            f"starve the kernel's packet processing there; boot with isolcpus={cpu}, or set fifo = 0",
-            EXIT_CONFIG,
-        )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from afterburnerd.supervisor.keeper import Backoff, HeartWatch, bind_seconds, check_fifo, choose_cpu
+from afterburnerd.supervisor.cpu import check_fifo, choose_cpu
+from afterburnerd.supervisor.keeper import Backoff, HeartWatch, bind_seconds
 from afterburnerd.supervisor.refusal import Refusal
 
 MS = 1_000_000

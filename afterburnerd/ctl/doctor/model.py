@@ -152,10 +152,14 @@ class Facts(Struct, frozen=True, kw_only=True):
         """CPUs that workers are pinned to, or would be: those of the running daemon, else what can be told beforehand."""
         if self.daemon.segment == "alive":
             return self.daemon.worker_cpus
-        fixed = [worker.cpu for worker in self.config.workers if isinstance(worker.cpu, int)]
-        free = sorted(self.machine.isolated - set(fixed))
-        automatic = free[: sum(worker.cpu == "auto" for worker in self.config.workers)]
-        return tuple(sorted({*fixed, *automatic}))
+        isolated = sorted(self.machine.isolated)
+        cpus = set()
+        for index, worker in enumerate(self.config.workers):
+            if isinstance(worker.cpu, int):
+                cpus.add(worker.cpu)
+            elif isolated:  # as supervisor/cpu.py chooses
+                cpus.add(isolated[-1 - index % len(isolated)])
+        return tuple(sorted(cpus))
 
     @property
     def packet_memory(self) -> int:
