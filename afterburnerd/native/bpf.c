@@ -57,7 +57,6 @@ static const char *log_end(struct log *log)
     char *text = log->text, *end = strstr(text, "-- END PROG LOAD LOG --"), *from;
     int lines = 0;
 
-    listening = NULL;
     if (end) {
         *end = '\0';
         /* "processed N insns ..." closes every log of the verifier. */
@@ -118,10 +117,10 @@ int ab_bpf_open(struct ab_bpf *b, const char *path, struct ab_error *err)
                        strerror(errno));
     log_listen(&log);
     b->object = bpf_object__open_file(path, NULL);
+    listening = NULL;
     code = errno < 4000 ? -errno : -ENOEXEC; /* libbpf has errors of its own from 4000 on */
     if (!b->object)
         return ab_fail(err, code, "BPF object %s is not one (%s): build it again (make build)", path, log_end(&log));
-    listening = NULL;
     b->program = bpf_object__next_program(b->object, NULL);
     if (!b->program) {
         ab_bpf_close(b);
@@ -163,11 +162,11 @@ int ab_bpf_load(struct ab_bpf *b, struct ab_error *err)
         return ab_fail(err, -EINVAL, "the BPF object is %s", b->object ? "loaded already" : "closed");
     log_listen(&log);
     code = bpf_object__load(b->object);
+    listening = NULL; /* on every way out: `log` ends with this call */
     if (code == -EPERM)
         return ab_fail(err, code, "loading the XDP program: not permitted: %s", why_forbidden());
     if (code < 0)
         return ab_fail(err, code, "loading the XDP program: %s: %s", strerror(-code), log_end(&log));
-    listening = NULL;
     b->loaded = true;
     return 0;
 }
@@ -336,11 +335,13 @@ int ab_bpf_next(const struct ab_bpf_map *map, const void *key, void *next, struc
 
 int ab_bpf_set_xsk(const struct ab_bpf *b, uint32_t queue, int fd, struct ab_error *err)
 {
-    struct ab_bpf_map map;
+    struct ab_bpf_map map = {0};
     int code = ab_bpf_map(b, "xsks", &map, err);
 
     if (code < 0)
         return code;
+    if (map.key_bytes != sizeof(queue) || map.value_bytes != sizeof(fd))
+        return ab_fail(err, AB_ELAYOUT, "BPF map \"xsks\" is no socket map: build the object again (make build)");
     if (queue >= map.max_entries)
         return ab_fail(err, -EINVAL, "receive queue %u: the socket map was loaded for %u queues", queue,
                        map.max_entries);
@@ -353,7 +354,7 @@ int ab_bpf_set_xsk(const struct ab_bpf *b, uint32_t queue, int fd, struct ab_err
 
 int ab_bpf_count(const struct ab_bpf *b, struct ab_xdp_count out[AB_XDP_END], struct ab_error *err)
 {
-    struct ab_bpf_map map;
+    struct ab_bpf_map map = {0};
     uint32_t first = 0;
     size_t stride;
     char *each;
@@ -361,12 +362,17 @@ int ab_bpf_count(const struct ab_bpf *b, struct ab_xdp_count out[AB_XDP_END], st
 
     if (code < 0)
         return code;
+    stride = map.value_bytes / (size_t)AB_MAX(cpus, 1);
+    if (map.key_bytes != sizeof(first) || cpus < 1 || stride < AB_XDP_END * sizeof(*out))
+        return ab_fail(err, AB_ELAYOUT,
+                       "BPF map \"counters\" has %zu bytes for each of %d processors, the counters take %zu: build the "
+                       "object again (make build)",
+                       stride, cpus, AB_XDP_END * sizeof(*out));
     each = malloc(map.value_bytes);
     if (!each)
         return ab_fail(err, AB_ENOMEM, "no memory for the counters of %d processors", cpus);
     code = ab_bpf_get(&map, &first, each, err);
     /* The element of each processor begins with its counters; behind them is the program's scratch. */
-    stride = map.value_bytes / (size_t)cpus;
     memset(out, 0, AB_XDP_END * sizeof(*out));
     for (int cpu = 0; code > 0 && cpu < cpus; cpu++) {
         const struct ab_xdp_count *counts = (const void *)(each + (size_t)cpu * stride);

@@ -12,6 +12,7 @@ import pytest
 from afterburnerd.abi.layout import Cid, XdpReason
 from afterburnerd.native import lib
 from afterburnerd.net.xdp import OBJECT
+from tests import cc
 
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
@@ -61,6 +62,43 @@ def test_a_rejected_program_comes_with_the_last_words_of_the_verifier(
 def test_an_object_without_a_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="has no program in it: build it again"):
         lib.Bpf(compiled(tmp_path, 'char _license[] __attribute__((section("license"), used)) = "GPL";'))
+
+
+def test_a_refused_load_listens_no_longer(tmp_path: Path) -> None:
+    sources = [cc.ROOT / "tests/native/c/refused_load.c", cc.NATIVE / "bpf.c"]
+    program = cc.program(tmp_path / "refused_load", *sources, flags=["-lbpf"], sanitized=True)
+    done = cc.run(program, OBJECT)
+    assert done.returncode == 0, done.stderr
+    assert "not permitted: this process lacks CAP_BPF and CAP_NET_ADMIN" in done.stdout
+
+
+MAPS = """
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+struct { __uint(type, %s); __uint(max_entries, 1); __uint(key_size, %d); __uint(value_size, %d); } %s SEC(".maps");
+SEC("xdp") int pass(struct xdp_md *ctx) { return XDP_PASS; }
+char _license[] SEC("license") = "GPL";
+"""
+
+
+@pytest.mark.parametrize(("kind", "size"), [("BPF_MAP_TYPE_PERCPU_ARRAY", 8), ("BPF_MAP_TYPE_ARRAY", 256)])
+def test_counters_of_another_layout_are_refused(tmp_path: Path, kind: str, size: int) -> None:
+    bpf = lib.Bpf(compiled(tmp_path, MAPS % (kind, 4, size, "counters")))
+    bpf.load({})
+    with pytest.raises(OSError, match=r'"counters" has \d+ bytes for each of \d+ processors, the counters take'):
+        bpf.counters()
+
+
+def test_a_socket_map_that_is_none_is_refused(tmp_path: Path) -> None:
+    bpf = lib.Bpf(compiled(tmp_path, MAPS % ("BPF_MAP_TYPE_HASH", 8, 8, "xsks")))
+    bpf.load({})
+    with pytest.raises(OSError, match='"xsks" is no socket map'):
+        bpf.set_xsk(0, -1)
+
+
+def test_a_frame_beyond_all_bounds_is_refused() -> None:
+    with pytest.raises(ValueError, match="1048577 bytes: 1048576 at most"):
+        loaded().test_run(bytes((1 << 20) + 1))
 
 
 def test_a_file_that_is_no_object_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
