@@ -148,15 +148,31 @@ void ab_udp_reply(struct ab_udp *u, const struct ab_dgram *d)
 
 void ab_udp_flush(struct ab_udp *u)
 {
-    int sent;
+    uint32_t at = 0, sent = 0;
+    uint64_t bytes = 0;
+    int count;
 
     if (u->replies == 0)
         return;
-    sent = sendmmsg(u->fd, u->out, u->replies, MSG_DONTWAIT);
-    if (sent < 0)
-        sent = 0;
+    /* sendmmsg stops at the first message that fails: that one is left out and the rest tried again, or one peer that
+     * cannot be answered (source port 0, no route) would cost the others of its burst their answers. Each round
+     * disposes of a message at least. */
+    while (at < u->replies) {
+        count = sendmmsg(u->fd, u->out + at, u->replies - at, MSG_DONTWAIT);
+        if (count < 0 && (errno == EAGAIN || errno == ENOBUFS))
+            break; /* no room for any of them */
+        if (count < 0) {
+            at++;
+            continue;
+        }
+        for (int i = 0; i < count; i++)
+            bytes += u->out[at + (uint32_t)i].msg_len;
+        at += (uint32_t)count;
+        sent += (uint32_t)count;
+    }
     AB_STAT_ADD(&u->stats->tx_packets, sent);
+    AB_STAT_ADD(&u->stats->tx_bytes, bytes);
     AB_STAT_ADD(&u->stats->tx_completed, sent);
-    AB_STAT_ADD(&u->stats->tx_dropped, u->replies - (uint32_t)sent);
+    AB_STAT_ADD(&u->stats->tx_dropped, u->replies - sent);
     u->replies = 0;
 }

@@ -23,8 +23,8 @@ struct ab_udp {
     uint32_t replies; /* messages in `out` */
     struct mmsghdr in[AB_UDP_BATCH], out[AB_UDP_BATCH];
     struct iovec in_iov[AB_UDP_BATCH], out_iov[AB_UDP_BATCH];
-    struct sockaddr_in6 peers[AB_UDP_BATCH]; /* room for either family */
-    char control[AB_UDP_BATCH][128];         /* destination address of each datagram */
+    struct sockaddr_in6 peers[AB_UDP_BATCH];                  /* room for either family */
+    _Alignas(struct cmsghdr) char control[AB_UDP_BATCH][128]; /* destination address of each datagram */
 };
 
 int ab_udp_open(struct ab_udp *u, int fd, struct ab_stats_queue *stats, uint32_t number, struct ab_error *err);

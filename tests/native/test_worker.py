@@ -138,6 +138,24 @@ def test_echo_answers_the_sender(bench: Bench) -> None:
     assert bench.of_queue(2, "tx_packets") == 1
 
 
+@pytest.mark.privileged
+def test_a_peer_that_cannot_be_answered_costs_nobody_else_an_answer(bench: Bench) -> None:
+    """Source port 0 can be sent (RFC 768 allows it) and not be answered."""
+    address = bench.open(Decoder.ECHO)
+    sender = send(address)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
+        for i in range(6):
+            if i % 3 == 0:
+                raw.sendto((0).to_bytes(2, "big") + address[1].to_bytes(2, "big") + b"\0\x0c\0\0mute", address)
+            else:
+                sender.sendto(b"ping%d" % i, address)
+    bench.worker.run(10)
+    assert {sender.recv(100) for _ in range(4)} == {b"ping1", b"ping2", b"ping4", b"ping5"}
+    assert (bench.of_queue(2, "rx_packets"), bench.of_queue(2, "tx_packets")) == (6, 4)
+    assert (bench.of_queue(2, "tx_dropped"), bench.of_queue(2, "tx_completed")) == (2, 4)
+    assert bench.of_queue(2, "tx_bytes") == 4 * 5
+
+
 def test_the_doorbell_ends_the_loop(bench: Bench) -> None:
     bench.open(Decoder.RAW)
     bench.bell[0:8] = (7).to_bytes(8, "little")
