@@ -6,6 +6,7 @@
  * person. */
 #include "module.h"
 
+#include <string.h>
 #include <sys/mman.h>
 
 #include "eth.h"
@@ -34,11 +35,13 @@ static PyObject *hist_edge(PyObject *self, PyObject *arg)
     return PyLong_FromUnsignedLongLong(ab_hist_edge((uint32_t)index));
 }
 
-/* ab_module_raise: an ab_error as OSError(errno, text); codes of our own have no errno and become 0. */
+/* ab_module_raise: an ab_error as OSError(errno, text); codes of our own have no errno and become 0. The text may quote
+ * names of files and interfaces, which are bytes, and may have been cut inside a character. */
 PyObject *ab_module_raise(const struct ab_error *err)
 {
     int number = err->code > -1000 ? -err->code : 0;
-    PyObject *value = Py_BuildValue("(is)", number, err->text);
+    PyObject *text = PyUnicode_DecodeUTF8(err->text, (Py_ssize_t)strlen(err->text), "backslashreplace");
+    PyObject *value = text ? Py_BuildValue("(iN)", number, text) : NULL;
 
     if (value) {
         PyErr_SetObject(PyExc_OSError, value);
@@ -52,6 +55,47 @@ PyObject *ab_module_none(int rc, const struct ab_error *err)
     if (rc)
         return ab_module_raise(err);
     Py_RETURN_NONE;
+}
+
+int ab_module_u64(PyObject *object, void *out)
+{
+    unsigned long long value = PyLong_AsUnsignedLongLong(object);
+
+    if (PyErr_Occurred())
+        return 0;
+    *(uint64_t *)out = value;
+    return 1;
+}
+
+/* below: a converter for integers up to `most`. */
+static int below(PyObject *object, uint64_t most, uint64_t *value)
+{
+    if (!ab_module_u64(object, value))
+        return 0;
+    if (*value <= most)
+        return 1;
+    PyErr_Format(PyExc_OverflowError, "%llu is above %llu", (unsigned long long)*value, (unsigned long long)most);
+    return 0;
+}
+
+int ab_module_u32(PyObject *object, void *out)
+{
+    uint64_t value;
+
+    if (!below(object, UINT32_MAX, &value))
+        return 0;
+    *(uint32_t *)out = (uint32_t)value;
+    return 1;
+}
+
+int ab_module_u16(PyObject *object, void *out)
+{
+    uint64_t value;
+
+    if (!below(object, UINT16_MAX, &value))
+        return 0;
+    *(uint16_t *)out = (uint16_t)value;
+    return 1;
 }
 
 /* frame_parse: what the data plane makes of a frame, for the tests that hold it against the RFCs. */

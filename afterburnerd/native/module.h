@@ -14,6 +14,23 @@ PyObject *ab_module_raise(const struct ab_error *err);
 /* ab_module_none: None, or the exception of a failed call. */
 PyObject *ab_module_none(int rc, const struct ab_error *err);
 
+/* ab_module_u16, _u32, _u64: converters ("O&") for unsigned integers. CPython's own formats for them ("H", "I", "K")
+ * let what does not fit wrap around in silence. Takes int objects only, so no code of the caller runs. */
+int ab_module_u16(PyObject *object, void *out);
+int ab_module_u32(PyObject *object, void *out);
+int ab_module_u64(PyObject *object, void *out);
+
+/* AB_UNLOCKED runs a call that may take long without the GIL. Meanwhile `object->busy` is set, and whoever else comes
+ * is refused: an object has one owner. Parse arguments before asking for `busy`: parsing may run Python. */
+#define AB_UNLOCKED(object, call)                                                                                      \
+    do {                                                                                                               \
+        (object)->busy = true;                                                                                         \
+        Py_BEGIN_ALLOW_THREADS;                                                                                        \
+        call;                                                                                                          \
+        Py_END_ALLOW_THREADS;                                                                                          \
+        (object)->busy = false;                                                                                        \
+    } while (0)
+
 /* Each adds its types or functions to the module; -1 with an exception set on failure. */
 int ab_module_add_bpf(PyObject *module);
 int ab_module_add_solana_tx(PyObject *module);

@@ -7,6 +7,8 @@
 
 #include "bpf.h"
 
+#define FRAME_LIMIT (1 << 20) /* bytes; the kernel takes 17 pages of 4 KiB (MAX_SKB_FRAGS) */
+
 struct py_bpf {
     PyObject_HEAD;
     struct ab_bpf bpf;
@@ -23,16 +25,6 @@ static struct ab_bpf *enter(PyObject *self)
     PyErr_SetString(PyExc_RuntimeError, "Bpf object is in use by another thread");
     return NULL;
 }
-
-/* UNLOCKED runs a call that may sleep for long (the verifier, the rtnl lock) without the GIL. */
-#define UNLOCKED(self, call)                                                                                           \
-    do {                                                                                                               \
-        ((struct py_bpf *)(self))->busy = true;                                                                        \
-        Py_BEGIN_ALLOW_THREADS;                                                                                        \
-        call;                                                                                                          \
-        Py_END_ALLOW_THREADS;                                                                                          \
-        ((struct py_bpf *)(self))->busy = false;                                                                       \
-    } while (0)
 
 static PyObject *bpf_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
@@ -69,12 +61,12 @@ static void bpf_dealloc(PyObject *self)
 static PyObject *bpf_load(PyObject *self, PyObject *args)
 {
     PyObject *sizes = NULL, *key, *value;
-    struct ab_bpf *bpf = enter(self);
+    struct ab_bpf *bpf;
     struct ab_error err;
     Py_ssize_t at = 0;
     int code = 0;
 
-    if (!bpf || !PyArg_ParseTuple(args, "|O!:load", &PyDict_Type, &sizes))
+    if (!PyArg_ParseTuple(args, "|O!:load", &PyDict_Type, &sizes) || !(bpf = enter(self)))
         return NULL;
     while (sizes && PyDict_Next(sizes, &at, &key, &value)) {
         const char *name = PyUnicode_AsUTF8AndSize(key, NULL);
@@ -85,7 +77,7 @@ static PyObject *bpf_load(PyObject *self, PyObject *args)
         if (ab_bpf_resize(bpf, name, (uint32_t)AB_MIN(entries, UINT32_MAX), &err) < 0)
             return ab_module_raise(&err);
     }
-    UNLOCKED(self, code = ab_bpf_load(bpf, &err));
+    AB_UNLOCKED((struct py_bpf *)self, code = ab_bpf_load(bpf, &err));
     if (code < 0)
         return ab_module_raise(&err);
     Py_RETURN_NONE;
@@ -93,18 +85,19 @@ static PyObject *bpf_load(PyObject *self, PyObject *args)
 
 static PyObject *bpf_attach(PyObject *self, PyObject *args)
 {
-    struct ab_bpf *bpf = enter(self);
+    struct ab_bpf *bpf;
     struct ab_error err;
     const char *name;
     int ifindex, code;
     bool native;
 
-    if (!bpf || !PyArg_ParseTuple(args, "is:attach", &ifindex, &name))
+    if (!PyArg_ParseTuple(args, "is:attach", &ifindex, &name) || !(bpf = enter(self)))
         return NULL;
     native = strcmp(name, "native") == 0;
     if (!native && strcmp(name, "generic") != 0)
         return PyErr_Format(PyExc_ValueError, "mode \"%s\": native or generic", name);
-    UNLOCKED(self, code = ab_bpf_attach(bpf, ifindex, native ? AB_BPF_NATIVE : AB_BPF_GENERIC, &err));
+    AB_UNLOCKED((struct py_bpf *)self,
+                code = ab_bpf_attach(bpf, ifindex, native ? AB_BPF_NATIVE : AB_BPF_GENERIC, &err));
     if (code < 0)
         return ab_module_raise(&err);
     return PyUnicode_FromString(native ? "native" : "generic");
@@ -117,7 +110,7 @@ static PyObject *bpf_detach(PyObject *self, PyObject *unused)
     (void)unused;
     if (!bpf)
         return NULL;
-    UNLOCKED(self, ab_bpf_detach(bpf));
+    AB_UNLOCKED((struct py_bpf *)self, ab_bpf_detach(bpf));
     Py_RETURN_NONE;
 }
 
@@ -136,7 +129,7 @@ static PyObject *bpf_close(PyObject *self, PyObject *unused)
     (void)unused;
     if (!bpf)
         return NULL;
-    UNLOCKED(self, ab_bpf_close(bpf));
+    AB_UNLOCKED((struct py_bpf *)self, ab_bpf_close(bpf));
     Py_RETURN_NONE;
 }
 
@@ -261,12 +254,12 @@ static PyObject *bpf_map_items(PyObject *self, PyObject *args)
 
 static PyObject *bpf_set_xsk(PyObject *self, PyObject *args)
 {
-    struct ab_bpf *bpf = enter(self);
+    struct ab_bpf *bpf;
     struct ab_error err;
-    unsigned int queue;
+    uint32_t queue;
     int fd;
 
-    if (!bpf || !PyArg_ParseTuple(args, "Ii:set_xsk", &queue, &fd))
+    if (!PyArg_ParseTuple(args, "O&i:set_xsk", ab_module_u32, &queue, &fd) || !(bpf = enter(self)))
         return NULL;
     if (ab_bpf_set_xsk(bpf, queue, fd, &err) < 0)
         return ab_module_raise(&err);
@@ -300,28 +293,36 @@ static PyObject *bpf_test_run(PyObject *self, PyObject *args, PyObject *keywords
 {
     static char *names[] = {"packet", "queue", "ifindex", "repeat", "linear", NULL};
     struct ab_bpf_run run = {.repeat = 1};
-    struct ab_bpf *bpf = enter(self);
+    struct ab_bpf *bpf;
     struct ab_error err;
-    PyObject *result;
+    PyObject *result = NULL;
     Py_buffer frame;
     int code;
 
-    if (!bpf || !PyArg_ParseTupleAndKeywords(args, keywords, "y*|IIII:test_run", names, &frame, &run.queue,
-                                             &run.ifindex, &run.repeat, &run.linear))
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "y*|O&O&O&O&:test_run", names, &frame, ab_module_u32, &run.queue,
+                                     ab_module_u32, &run.ifindex, ab_module_u32, &run.repeat, ab_module_u32,
+                                     &run.linear))
         return NULL;
+    if (frame.len > FRAME_LIMIT) {
+        PyErr_Format(PyExc_ValueError, "a frame of %zd bytes: %d at most", frame.len, FRAME_LIMIT);
+        goto release;
+    }
     run.frame = frame.buf;
-    run.length = (uint32_t)AB_MIN(frame.len, UINT32_MAX);
+    run.length = (uint32_t)frame.len;
     run.out_length = run.length + (uint32_t)sizeof(struct ab_xdp_meta);
     run.out = PyMem_Malloc(run.out_length);
     if (!run.out) {
-        PyBuffer_Release(&frame);
-        return PyErr_NoMemory();
+        PyErr_NoMemory();
+        goto release;
     }
-    UNLOCKED(self, code = ab_bpf_run(bpf, &run, &err));
+    if (!(bpf = enter(self)))
+        goto release;
+    AB_UNLOCKED((struct py_bpf *)self, code = ab_bpf_run(bpf, &run, &err));
     if (code < 0)
         result = ab_module_raise(&err);
     else
         result = Py_BuildValue("(Iy#I)", run.verdict, run.out, (Py_ssize_t)run.out_length, run.ns);
+release:
     PyMem_Free(run.out);
     PyBuffer_Release(&frame);
     return result;

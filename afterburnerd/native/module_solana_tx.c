@@ -2,6 +2,8 @@
  * single transactions; the data plane itself makes none. */
 #include "module.h"
 
+#include <string.h>
+
 #include "solana_tx.h"
 
 static PyObject *tx_decode(PyObject *self, PyObject *arg)
@@ -119,42 +121,62 @@ static PyObject *tx_config(PyObject *self, PyObject *arg)
                          option(tx.config_mask & AB_TX_CONFIG_HEAP_SIZE, config.heap_size));
 }
 
+/* overlap: whether two buffers have a byte in common. */
+static bool overlap(const Py_buffer *a, const Py_buffer *b)
+{
+    uintptr_t from = (uintptr_t)a->buf, to = (uintptr_t)b->buf;
+
+    return from < to + (size_t)b->len && to < from + (size_t)a->len;
+}
+
 /* tx_decode_many: the clock is read here, on both sides of the loop, so that a benchmark measures the loop alone. */
 static PyObject *tx_decode_many(PyObject *self, PyObject *args)
 {
     PyObject *result = NULL;
     Py_buffer packed, ends, out;
-    const uint32_t *end;
-    uint32_t count, good;
+    uint32_t *end = NULL;
+    size_t count;
+    uint32_t good;
     uint64_t start, stop;
 
     (void)self;
     if (!PyArg_ParseTuple(args, "y*y*w*", &packed, &ends, &out))
         return NULL;
-    if ((uintptr_t)ends.buf % _Alignof(uint32_t) || (uintptr_t)out.buf % _Alignof(struct ab_tx)) {
-        PyErr_SetString(PyExc_ValueError, "ends and out must be aligned: pass whole array.array or bytearray objects");
+    if ((uintptr_t)out.buf % _Alignof(struct ab_tx)) {
+        PyErr_SetString(PyExc_ValueError, "out must be aligned: pass a whole array.array or bytearray object");
         goto release;
     }
-    end = ends.buf;
-    count = (uint32_t)(ends.len / (Py_ssize_t)sizeof(*end));
-    for (uint32_t i = 0; i < count; i++)
-        if (end[i] > packed.len || (i > 0 && end[i] < end[i - 1])) {
-            PyErr_Format(PyExc_ValueError, "ends[%u] is %u: ends must not decrease, nor exceed the %zd bytes given", i,
-                         end[i], packed.len);
-            goto release;
-        }
-    if (out.len < (Py_ssize_t)count * (Py_ssize_t)sizeof(struct ab_tx)) {
-        PyErr_Format(PyExc_ValueError, "out has %zd bytes, and %u transactions need %zu each", out.len, count,
+    if (overlap(&out, &packed)) {
+        PyErr_SetString(PyExc_ValueError, "out lies over the transactions that are being read");
+        goto release;
+    }
+    count = (size_t)ends.len / sizeof(*end);
+    if (count > UINT32_MAX || (size_t)out.len / sizeof(struct ab_tx) < count) {
+        PyErr_Format(PyExc_ValueError, "out has %zd bytes, and %zu transactions need %zu each", out.len, count,
                      sizeof(struct ab_tx));
         goto release;
     }
+    /* A copy: what has been checked must not be changed by another thread, nor by `out` where that lies over it. */
+    end = PyMem_Malloc(count * sizeof(*end) + 1);
+    if (!end) {
+        PyErr_NoMemory();
+        goto release;
+    }
+    memcpy(end, ends.buf, count * sizeof(*end));
+    for (size_t i = 0; i < count; i++)
+        if (end[i] > packed.len || (i > 0 && end[i] < end[i - 1])) {
+            PyErr_Format(PyExc_ValueError, "ends[%zu] is %u: ends must not decrease, nor exceed the %zd bytes given", i,
+                         end[i], packed.len);
+            goto release;
+        }
     Py_BEGIN_ALLOW_THREADS;
     start = ab_now_ns();
-    good = ab_tx_decode_many(out.buf, packed.buf, end, count);
+    good = ab_tx_decode_many(out.buf, packed.buf, end, (uint32_t)count);
     stop = ab_now_ns();
     Py_END_ALLOW_THREADS;
     result = Py_BuildValue("(IK)", good, (unsigned long long)(stop - start));
 release:
+    PyMem_Free(end);
     PyBuffer_Release(&packed);
     PyBuffer_Release(&ends);
     PyBuffer_Release(&out);

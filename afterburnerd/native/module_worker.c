@@ -1,6 +1,8 @@
 /* The Worker type: the data plane's loop and what it reads and writes, as Python holds it. */
 #include "module.h"
 
+#include <unistd.h>
+
 #include "worker.h"
 
 struct worker_object {
@@ -9,19 +11,27 @@ struct worker_object {
     Py_buffer stats;   /* the statistics segment */
     Py_buffer bell;    /* the doorbell page */
     Py_buffer records; /* the record ring, .obj NULL: none */
-    unsigned long long queue_off, queue_stride;
+    uint64_t queue_off, queue_stride;
+    bool busy; /* a call has let go of the GIL, most often `run` */
 };
 
-/* within: `bytes` bytes at `offset` of `buffer`, aligned, or NULL with a ValueError. */
-static void *within(const Py_buffer *buffer, unsigned long long offset, unsigned long long bytes, const char *what)
+/* within: `bytes` bytes at `offset` of `buffer`, aligned to a cache line, or NULL with a ValueError. */
+static void *within(const Py_buffer *buffer, uint64_t offset, uint64_t bytes, const char *what)
 {
-    if (offset % AB_CACHELINE || bytes > (unsigned long long)buffer->len ||
-        offset > (unsigned long long)buffer->len - bytes) {
-        PyErr_Format(PyExc_ValueError, "%s: %llu bytes at offset %llu do not lie within a buffer of %zd", what, bytes,
-                     offset, buffer->len);
+    uint8_t *at;
+
+    if (bytes > (uint64_t)buffer->len || offset > (uint64_t)buffer->len - bytes) {
+        PyErr_Format(PyExc_ValueError, "%s: %llu bytes at offset %llu do not lie within a buffer of %zd", what,
+                     (unsigned long long)bytes, (unsigned long long)offset, buffer->len);
         return NULL;
     }
-    return (uint8_t *)buffer->buf + offset;
+    at = (uint8_t *)buffer->buf + offset;
+    if ((uintptr_t)at % AB_CACHELINE) {
+        PyErr_Format(PyExc_ValueError, "%s: offset %llu of the buffer is not aligned to %d bytes", what,
+                     (unsigned long long)offset, AB_CACHELINE);
+        return NULL;
+    }
+    return at;
 }
 
 static void worker_release(struct worker_object *self)
@@ -40,31 +50,41 @@ static int worker_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"index", "stats", "bell", "worker_off", "rule_off", "queue_off", "queue_stride", NULL};
     struct worker_object *self = (struct worker_object *)object;
-    unsigned long long worker_off, rule_off;
+    uint64_t worker_off, rule_off, queue_off, queue_stride;
+    Py_buffer stats_buffer = {0}, bell_buffer = {0};
     struct ab_stats_worker *stats;
     struct ab_stats_rule *rules;
     struct ab_doorbell *bell;
-    unsigned short index;
+    uint16_t index;
 
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&w*y*O&O&O&O&", names, ab_module_u16, &index, &stats_buffer,
+                                     &bell_buffer, ab_module_u64, &worker_off, ab_module_u64, &rule_off, ab_module_u64,
+                                     &queue_off, ab_module_u64, &queue_stride))
+        return -1;
     if (self->worker) {
         PyErr_SetString(PyExc_RuntimeError, "a Worker is initialised once");
-        return -1;
+        goto fail;
     }
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "Hw*y*KKKK", names, &index, &self->stats, &self->bell, &worker_off,
-                                     &rule_off, &self->queue_off, &self->queue_stride))
-        return -1;
-    stats = within(&self->stats, worker_off, sizeof(*stats), "worker block");
-    rules = within(&self->stats, rule_off, sizeof(*rules) * AB_MAX_RULES, "rule blocks");
-    bell = within(&self->bell, 0, sizeof(*bell), "doorbell");
-    if (!stats || !rules || !bell)
-        return -1;
+    stats = within(&stats_buffer, worker_off, sizeof(*stats), "worker block");
+    rules = stats ? within(&stats_buffer, rule_off, sizeof(*rules) * AB_MAX_RULES, "rule blocks") : NULL;
+    bell = rules ? within(&bell_buffer, 0, sizeof(*bell), "doorbell") : NULL;
+    if (!bell)
+        goto fail;
     self->worker = PyMem_Malloc(sizeof(*self->worker));
     if (!self->worker) {
         PyErr_NoMemory();
-        return -1;
+        goto fail;
     }
+    self->stats = stats_buffer;
+    self->bell = bell_buffer;
+    self->queue_off = queue_off;
+    self->queue_stride = queue_stride;
     ab_worker_init(self->worker, index, stats, rules, bell);
     return 0;
+fail:
+    PyBuffer_Release(&stats_buffer);
+    PyBuffer_Release(&bell_buffer);
+    return -1;
 }
 
 static void worker_dealloc(PyObject *object)
@@ -76,23 +96,47 @@ static void worker_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static struct ab_worker *worker_of(PyObject *object)
+/* enter: the worker, if it is open and nobody is inside; NULL with an exception otherwise. After all parsing: what is
+ * parsed may run Python, which may close it. */
+static struct ab_worker *enter(PyObject *object)
 {
-    struct ab_worker *worker = ((struct worker_object *)object)->worker;
+    struct worker_object *self = (struct worker_object *)object;
 
-    if (!worker)
+    if (self->worker && !self->busy)
+        return self->worker;
+    if (self->busy)
+        PyErr_SetString(PyExc_RuntimeError, "Worker object is in use by another thread");
+    else
         PyErr_SetString(PyExc_ValueError, "this Worker is closed");
-    return worker;
+    return NULL;
 }
 
-static struct ab_stats_queue *queue_stats(struct worker_object *self, unsigned slot)
+static struct ab_stats_queue *queue_stats(struct worker_object *self, uint32_t slot)
 {
+    uint64_t offset;
+
     if (slot >= AB_MAX_QUEUES) {
         PyErr_Format(PyExc_ValueError, "slot %u: a worker has %d", slot, AB_MAX_QUEUES);
         return NULL;
     }
-    return within(&self->stats, self->queue_off + slot * self->queue_stride, sizeof(struct ab_stats_queue),
-                  "queue block");
+    if (__builtin_mul_overflow(slot, self->queue_stride, &offset) ||
+        __builtin_add_overflow(offset, self->queue_off, &offset))
+        offset = UINT64_MAX;
+    return within(&self->stats, offset, sizeof(struct ab_stats_queue), "queue block");
+}
+
+/* enter_with: entry of the calls that take over a descriptor: `*stats` is the block of the slot. Where NULL comes back,
+ * `fd` is closed, as it is by the calls themselves when they fail. */
+static struct ab_worker *enter_with(PyObject *object, int fd, uint32_t slot, struct ab_stats_queue **stats)
+{
+    struct ab_worker *worker = enter(object);
+
+    *stats = worker ? queue_stats((struct worker_object *)object, slot) : NULL;
+    if (*stats)
+        return worker;
+    if (fd >= 0)
+        close(fd);
+    return NULL;
 }
 
 static PyObject *worker_open_xsk(PyObject *object, PyObject *args, PyObject *kwargs)
@@ -100,29 +144,29 @@ static PyObject *worker_open_xsk(PyObject *object, PyObject *args, PyObject *kwa
     static char *names[] = {"slot",       "fd",          "ifindex",    "queue",   "frames",       "frame_size",
                             "ring",       "huge_pages",  "mode",       "generic", "multi_buffer", "busy_poll",
                             "busy_usecs", "busy_budget", "verify_udp", NULL};
-    struct ab_worker *worker = worker_of(object);
+    struct worker_object *self = (struct worker_object *)object;
     struct ab_xsk_config config = {0};
     struct ab_stats_queue *stats;
+    struct ab_worker *worker;
     struct ab_error err = {0};
     int fd, huge, mode, generic, multi, busy, verify, rc;
-    unsigned slot;
+    uint32_t slot;
 
-    if (!worker ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "IiIIIIIiipppIIp", names, &slot, &fd, &config.ifindex, &config.queue,
-                                     &config.frames, &config.frame_size, &config.ring, &huge, &mode, &generic, &multi,
-                                     &busy, &config.busy_usecs, &config.busy_budget, &verify))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&iO&O&O&O&O&iipppO&O&p", names, ab_module_u32, &slot, &fd,
+                                     ab_module_u32, &config.ifindex, ab_module_u32, &config.queue, ab_module_u32,
+                                     &config.frames, ab_module_u32, &config.frame_size, ab_module_u32, &config.ring,
+                                     &huge, &mode, &generic, &multi, &busy, ab_module_u32, &config.busy_usecs,
+                                     ab_module_u32, &config.busy_budget, &verify))
         return NULL;
-    stats = queue_stats((struct worker_object *)object, slot);
-    if (!stats)
+    worker = enter_with(object, fd, slot, &stats);
+    if (!worker)
         return NULL;
     config.huge = (enum ab_huge_policy)huge;
     config.want = (enum ab_xsk_want)mode;
     config.generic = generic;
     config.multi_buffer = multi;
     config.busy_poll = busy;
-    Py_BEGIN_ALLOW_THREADS;
-    rc = ab_worker_open_xsk(worker, slot, fd, &config, verify, stats, &err);
-    Py_END_ALLOW_THREADS;
+    AB_UNLOCKED(self, rc = ab_worker_open_xsk(worker, slot, fd, &config, verify, stats, &err));
     if (rc)
         return ab_module_raise(&err);
     return Py_BuildValue("(iN)", (int)worker->ios[slot]->xsk.mode, PyBool_FromLong(worker->ios[slot]->xsk.umem.huge));
@@ -130,42 +174,44 @@ static PyObject *worker_open_xsk(PyObject *object, PyObject *args, PyObject *kwa
 
 static PyObject *worker_open_udp(PyObject *object, PyObject *args)
 {
-    struct ab_worker *worker = worker_of(object);
     struct ab_stats_queue *stats;
+    struct ab_worker *worker;
     struct ab_error err = {0};
-    unsigned slot;
+    uint32_t slot;
     int fd;
 
-    if (!worker || !PyArg_ParseTuple(args, "Ii", &slot, &fd))
+    if (!PyArg_ParseTuple(args, "O&i", ab_module_u32, &slot, &fd))
         return NULL;
-    stats = queue_stats((struct worker_object *)object, slot);
-    return stats ? ab_module_none(ab_worker_open_udp(worker, slot, fd, stats, &err), &err) : NULL;
+    worker = enter_with(object, fd, slot, &stats);
+    return worker ? ab_module_none(ab_worker_open_udp(worker, slot, fd, stats, &err), &err) : NULL;
 }
 
 static PyObject *worker_close_slot(PyObject *object, PyObject *arg)
 {
-    struct ab_worker *worker = worker_of(object);
-    unsigned long slot = PyLong_AsUnsignedLong(arg);
+    struct ab_worker *worker;
     struct ab_error err = {0};
+    uint32_t slot;
 
-    if (!worker || PyErr_Occurred())
+    if (!ab_module_u32(arg, &slot) || !(worker = enter(object)))
         return NULL;
-    return ab_module_none(ab_worker_close(worker, (uint32_t)AB_MIN(slot, UINT32_MAX), &err), &err);
+    return ab_module_none(ab_worker_close(worker, slot, &err), &err);
 }
 
 static PyObject *worker_set_rules(PyObject *object, PyObject *arg)
 {
-    struct ab_worker *worker = worker_of(object);
+    struct ab_worker *worker;
     struct ab_rules fresh;
     struct ab_error err = {0};
     char *bytes;
     Py_ssize_t len;
+    size_t count;
 
-    if (!worker || PyBytes_AsStringAndSize(arg, &bytes, &len) < 0)
+    if (PyBytes_AsStringAndSize(arg, &bytes, &len) < 0 || !(worker = enter(object)))
         return NULL;
     if (len % (Py_ssize_t)sizeof(struct ab_rule))
         return PyErr_Format(PyExc_ValueError, "%zd bytes are no whole number of rules", len);
-    if (ab_rules_init(&fresh, (const struct ab_rule *)bytes, (uint32_t)((size_t)len / sizeof(struct ab_rule)), &err))
+    count = (size_t)len / sizeof(struct ab_rule);
+    if (ab_rules_init(&fresh, (const struct ab_rule *)bytes, (uint32_t)AB_MIN(count, UINT32_MAX), &err))
         return ab_module_raise(&err);
     ab_rules_fini(&worker->rules);
     worker->rules = fresh;
@@ -175,13 +221,11 @@ static PyObject *worker_set_rules(PyObject *object, PyObject *arg)
 static PyObject *worker_set_records(PyObject *object, PyObject *arg)
 {
     struct worker_object *self = (struct worker_object *)object;
-    struct ab_worker *worker = worker_of(object);
     struct ab_record_writer writer = {0};
-    Py_buffer buffer = {0};
+    struct ab_worker *worker;
+    Py_buffer buffer = {0}, former;
     struct ab_error err = {0};
 
-    if (!worker)
-        return NULL;
     if (arg != Py_None) {
         if (PyObject_GetBuffer(arg, &buffer, PyBUF_WRITABLE) < 0)
             return NULL;
@@ -190,18 +234,24 @@ static PyObject *worker_set_records(PyObject *object, PyObject *arg)
             return ab_module_raise(&err);
         }
     }
-    PyBuffer_Release(&self->records);
+    worker = enter(object);
+    if (!worker) {
+        PyBuffer_Release(&buffer);
+        return NULL;
+    }
+    former = self->records;
     self->records = buffer;
     worker->records = writer;
+    PyBuffer_Release(&former);
     Py_RETURN_NONE;
 }
 
 static PyObject *worker_set_sleeps(PyObject *object, PyObject *arg)
 {
-    struct ab_worker *worker = worker_of(object);
     int sleeps = PyObject_IsTrue(arg);
+    struct ab_worker *worker;
 
-    if (!worker || sleeps < 0)
+    if (sleeps < 0 || !(worker = enter(object)))
         return NULL;
     worker->sleeps = sleeps;
     Py_RETURN_NONE;
@@ -209,10 +259,10 @@ static PyObject *worker_set_sleeps(PyObject *object, PyObject *arg)
 
 static PyObject *worker_set_state(PyObject *object, PyObject *arg)
 {
-    struct ab_worker *worker = worker_of(object);
-    unsigned long state = PyLong_AsUnsignedLong(arg);
+    struct ab_worker *worker;
+    uint64_t state;
 
-    if (!worker || PyErr_Occurred())
+    if (!ab_module_u64(arg, &state) || !(worker = enter(object)))
         return NULL;
     AB_STAT_SET(&worker->stats->state, state);
     AB_STAT_SET(&worker->stats->heartbeat_ns, ab_now_ns());
@@ -221,10 +271,11 @@ static PyObject *worker_set_state(PyObject *object, PyObject *arg)
 
 static PyObject *worker_identify(PyObject *object, PyObject *args)
 {
-    struct ab_worker *worker = worker_of(object);
-    unsigned long long pid, ticks, cpu;
+    struct ab_worker *worker;
+    uint64_t pid, ticks, cpu;
 
-    if (!worker || !PyArg_ParseTuple(args, "KKK", &pid, &ticks, &cpu))
+    if (!PyArg_ParseTuple(args, "O&O&O&", ab_module_u64, &pid, ab_module_u64, &ticks, ab_module_u64, &cpu) ||
+        !(worker = enter(object)))
         return NULL;
     AB_STAT_SET(&worker->stats->pid, pid);
     AB_STAT_SET(&worker->stats->pid_start_ticks, ticks);
@@ -235,22 +286,26 @@ static PyObject *worker_identify(PyObject *object, PyObject *args)
 
 static PyObject *worker_run(PyObject *object, PyObject *args)
 {
-    struct ab_worker *worker = worker_of(object);
-    unsigned long long turns = 0;
+    struct worker_object *self = (struct worker_object *)object;
+    struct ab_worker *worker;
     enum ab_worker_exit why;
+    uint64_t turns = 0;
 
-    if (!worker || !PyArg_ParseTuple(args, "|K", &turns))
+    if (!PyArg_ParseTuple(args, "|O&", ab_module_u64, &turns) || !(worker = enter(object)))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS;
-    why = ab_worker_run(worker, turns);
-    Py_END_ALLOW_THREADS;
+    AB_UNLOCKED(self, why = ab_worker_run(worker, turns));
     return PyLong_FromLong(why);
 }
 
+/* worker_close: closing what is closed is no error, closing what another thread runs is one. */
 static PyObject *worker_close(PyObject *object, PyObject *unused)
 {
+    struct worker_object *self = (struct worker_object *)object;
+
     (void)unused;
-    worker_release((struct worker_object *)object);
+    if (self->worker && !enter(object))
+        return NULL;
+    worker_release(self);
     Py_RETURN_NONE;
 }
 

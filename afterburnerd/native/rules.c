@@ -26,6 +26,8 @@ int ab_rules_init(struct ab_rules *r, const struct ab_rule *rules, uint32_t coun
     uint32_t places = 16;
 
     memset(r, 0, sizeof(*r));
+    if (count > AB_RULES_LIMIT)
+        return ab_fail(err, AB_EINVAL, "%u capture rules: %u at most", count, AB_RULES_LIMIT);
     while (places < 2 * count)
         places *= 2;
     r->table = calloc(places, sizeof(*r->table));
@@ -44,9 +46,9 @@ int ab_rules_init(struct ab_rules *r, const struct ab_rule *rules, uint32_t coun
         while (r->table[at & r->mask].port &&
                !same(&r->table[at & r->mask], rule->addr, rule->port, rule->vlan_outer, rule->vlan_inner))
             at++;
+        r->count += r->table[at & r->mask].port == 0;
         r->table[at & r->mask] = *rule;
         r->any_address |= memcmp(rule->addr, any, 16) == 0;
-        r->count++;
     }
     return 0;
 }
@@ -62,10 +64,10 @@ static const struct ab_rule *find(const struct ab_rules *r, const uint8_t *addr,
     for (uint32_t at = hash(addr, d->dport, d->vlan[0], d->vlan[1]);; at++) {
         const struct ab_rule *rule = &r->table[at & r->mask];
 
+        if (rule->port == 0) /* first: to a datagram for port 0 an empty place would look like its rule */
+            return NULL;
         if (same(rule, addr, d->dport, d->vlan[0], d->vlan[1]))
             return rule;
-        if (rule->port == 0)
-            return NULL;
     }
 }
 

@@ -8,6 +8,8 @@
 #include "base.h"
 #include "eth.h"
 
+#define AB_RULES_LIMIT (1u << 20) /* expanded rules: 64 of the configuration on more addresses than a host has */
+
 struct ab_rules {
     struct ab_rule *table; /* open addressing; port 0 marks an empty place */
     uint32_t mask;         /* places - 1 */
@@ -15,6 +17,7 @@ struct ab_rules {
     bool any_address;      /* some rule has the zero address (socket backend): a second lookup is worth it */
 };
 
+/* ab_rules_init: of two rules for the same address, port and VLANs the later one counts. */
 int ab_rules_init(struct ab_rules *r, const struct ab_rule *rules, uint32_t count, struct ab_error *err);
 void ab_rules_fini(struct ab_rules *r);
 

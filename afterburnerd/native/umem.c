@@ -26,19 +26,21 @@ int ab_umem_init(struct ab_umem *u, uint32_t frames, uint32_t frame_size, enum a
         u->huge = u->area != MAP_FAILED;
         u->bytes = round;
     }
-    if (u->area == MAP_FAILED && huge == AB_HUGE_REQUIRE)
+    if (u->area == MAP_FAILED && huge == AB_HUGE_REQUIRE) {
+        memset(u, 0, sizeof(*u)); /* nothing that ab_umem_fini would give back */
         return ab_fail(
             err, -errno,
             "packet memory: %llu MiB in 2 MiB pages cannot be had: %s; each queue needs %llu of them: reserve more "
             "with `sysctl vm.nr_hugepages=...` (`afterburnerctl doctor` computes the number), or set "
             "memory.huge_pages = \"auto\"",
             (unsigned long long)(round >> 20), strerror(errno), (unsigned long long)(round / AB_HUGE_PAGE));
+    }
     if (u->area == MAP_FAILED) {
         u->area = map(used, 0);
         u->bytes = used;
     }
     if (u->area == MAP_FAILED) {
-        u->area = NULL;
+        memset(u, 0, sizeof(*u));
         return ab_fail(err, -errno, "packet memory: mmap of %llu bytes failed: %s", (unsigned long long)used,
                        strerror(errno));
     }

@@ -645,4 +645,4 @@ def test_a_batch_refuses_bounds_that_are_none() -> None:
     with pytest.raises(ValueError, match="out has 63 bytes"):
         lib.tx_decode_many(bytes(10), array.array("I", [5, 10]), bytearray(63))
     with pytest.raises(ValueError, match="aligned"):
-        lib.tx_decode_many(bytes(10), memoryview(bytearray(9))[1:], bytearray(64))
+        lib.tx_decode_many(bytes(10), array.array("I", [5, 10]), memoryview(bytearray(65))[1:])
