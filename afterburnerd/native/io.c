@@ -22,45 +22,49 @@ static void drop(struct ab_io *io, int reason)
     AB_STAT_ADD(&io->drops[reason - 1], 1);
 }
 
+static uint8_t *scratch(const struct ab_io *io)
+{
+    return io->xsk.jumbo + (size_t)io->jumbo_slot * AB_XSK_JUMBO_BYTES;
+}
+
 /* One part of a frame that spans several descriptors: copied together, because what reads datagrams reads them in one
  * piece. True when `d` is complete and stands in a scratch buffer. */
 static bool gather(struct ab_io *io, const struct xdp_desc *desc, struct ab_dgram *d)
 {
     struct ab_xsk *x = &io->xsk;
-    uint8_t *to = x->jumbo + (size_t)io->jumbo_slot * AB_XSK_JUMBO_BYTES;
-    uint32_t len = io->jumbo_len;
-    bool more = desc->options & XDP_PKT_CONTD;
 
-    if (len == 0)
-        d->stamp_ns = take_stamp(x, desc->addr);
-    if (io->jumbo_lost || len + desc->len > AB_XSK_JUMBO_BYTES) {
-        io->jumbo_lost = true;
-    } else {
-        memcpy(to + len, ab_xsk_data(x, desc->addr), desc->len);
-        io->jumbo_len = len + desc->len;
+    if (!io->jumbo_open) {
+        io->jumbo_open = true;
+        io->jumbo_stamp = take_stamp(x, desc->addr);
+        io->jumbo_len = 0;
+        io->jumbo_lost = !x->jumbo; /* not asked for, yet the kernel sends it: nothing to put it into */
+    }
+    io->jumbo_lost |= desc->len > AB_XSK_JUMBO_BYTES - io->jumbo_len;
+    if (!io->jumbo_lost) {
+        memcpy(scratch(io) + io->jumbo_len, ab_xsk_data(x, desc->addr), desc->len);
+        io->jumbo_len += desc->len;
     }
     ab_umem_put(&x->umem, desc->addr);
-    if (more)
+    io->jumbo_open = desc->options & XDP_PKT_CONTD;
+    if (io->jumbo_open)
         return false;
-    len = io->jumbo_len;
-    io->jumbo_len = 0;
     if (io->jumbo_lost) {
-        io->jumbo_lost = false;
         drop(io, AB_DROP_MULTI_BUFFER);
         return false;
     }
-    io->jumbo_slot = (io->jumbo_slot + 1) % AB_XSK_JUMBO_SLOTS;
+    d->stamp_ns = io->jumbo_stamp;
     d->addr = SENT;
     d->scratch = 1;
-    d->frame = to;
-    d->frame_len = len;
+    d->frame = scratch(io);
+    d->frame_len = io->jumbo_len;
+    io->jumbo_slot = (io->jumbo_slot + 1) % AB_XSK_JUMBO_SLOTS;
     return true;
 }
 
 static uint32_t rx_xsk(struct ab_io *io, struct ab_dgram *out, uint32_t max)
 {
     struct ab_xsk *x = &io->xsk;
-    uint32_t index, count, kept = 0, jumbos = 0, taken;
+    uint32_t index, count, kept = 0, jumbos = 0, parts = 0, taken;
     uint64_t bytes = 0;
 
     count = xsk_ring_cons__peek(&x->rx, max, &index);
@@ -77,19 +81,16 @@ static uint32_t rx_xsk(struct ab_io *io, struct ab_dgram *out, uint32_t max)
         struct ab_dgram *d = &out[kept];
         int reason;
 
-        bytes += desc->len;
-        if (ab_unlikely(desc->options & XDP_PKT_CONTD || io->jumbo_len || io->jumbo_lost)) {
-            if (!x->jumbo) { /* not asked for, yet the kernel sends it: nothing to put it into */
-                ab_umem_put(&x->umem, desc->addr);
-                drop(io, AB_DROP_MULTI_BUFFER);
-                continue;
-            }
-            if (jumbos == AB_XSK_JUMBO_SLOTS && io->jumbo_len == 0)
+        if (ab_unlikely(desc->options & XDP_PKT_CONTD || io->jumbo_open)) {
+            if (jumbos == AB_XSK_JUMBO_SLOTS && !io->jumbo_open)
                 break; /* the scratch buffers of this burst are used up: the rest comes with the next */
+            bytes += desc->len;
+            parts += !!(desc->options & XDP_PKT_CONTD); /* a frame is counted once, with its last part */
             if (!gather(io, desc, d))
                 continue;
             jumbos++;
         } else {
+            bytes += desc->len;
             d->stamp_ns = take_stamp(x, desc->addr);
             d->addr = desc->addr;
             d->scratch = 0;
@@ -109,7 +110,7 @@ static uint32_t rx_xsk(struct ab_io *io, struct ab_dgram *out, uint32_t max)
     xsk_ring_cons__cancel(&x->rx, count - taken);
     xsk_ring_cons__release(&x->rx, taken);
     x->received += taken;
-    AB_STAT_ADD(&x->stats->rx_packets, taken);
+    AB_STAT_ADD(&x->stats->rx_packets, taken - parts);
     AB_STAT_ADD(&x->stats->rx_bytes, bytes);
     AB_STAT_ADD(&x->stats->rx_bursts, 1);
     return kept;

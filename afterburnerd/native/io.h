@@ -22,8 +22,11 @@ struct ab_io {
     enum ab_io_kind kind;
     unsigned parse_flags; /* AB_ETH_* */
     uint64_t *drops;      /* AB_DROP_END counters in the statistics segment, by reason */
-    uint32_t jumbo_len;   /* bytes of a frame that is being put together */
+    /* A frame that spans several descriptors and is being put together; its parts may come in different bursts. */
+    uint64_t jumbo_stamp; /* its time stamp, which stands in front of its first part */
+    uint32_t jumbo_len;   /* bytes of it so far */
     uint32_t jumbo_slot;  /* scratch buffer it goes into */
+    bool jumbo_open;      /* there is one: the next descriptor belongs to it */
     bool jumbo_lost;      /* it is too long: wait for its end and drop it */
     union {
         struct ab_xsk xsk;
