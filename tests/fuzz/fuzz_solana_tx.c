@@ -3,29 +3,10 @@
  * The input is the packet. It is copied to a heap block of exactly its size, so that AddressSanitizer sees a read of
  * even one byte beyond it; everything that the decoder says about it is then checked for being inside it and
  * consistent: parts in order, walks that end where the decoder says the section ends, as many steps as counted. What
- * the SDK would say of the same bytes is the business of tests/native/test_solana_tx.py.
- *
- * Built and run by test_fuzz_solana_tx.py; by hand, for as long as one likes:
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -I afterburnerd/native -I bpf \
- *         tests/fuzz/fuzz_solana_tx.c afterburnerd/native/solana_tx.c -o build/fuzz_solana_tx
- *   build/fuzz_solana_tx -max_len=4200 build/corpus tests/fuzz/corpus/solana_tx */
+ * the SDK would say of the same bytes is the business of tests/native/test_solana_tx.py. */
 #include "solana_tx.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-/* assert() is not used: it would go with NDEBUG. */
-#define MUST(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                             \
-            abort();                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 /* Bytes that a compact-u16 of this value takes. */
 static uint32_t count_bytes(uint32_t value)
@@ -162,13 +143,11 @@ static void check_decoded(const struct ab_tx *tx, const uint8_t *p, uint32_t len
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    uint8_t *p = size ? malloc(size) : NULL;
+    uint8_t *p = size ? exact(data, size) : NULL;
     uint32_t len = (uint32_t)size;
     struct ab_tx tx, again;
     int reason;
 
-    if (size)
-        memcpy(p, data, size);
     memset(&tx, 0xa5, sizeof(tx));
     reason = ab_tx_decode(&tx, p, len);
     MUST(reason == tx.reason && reason >= 0 && reason < AB_TX_END);

@@ -1,15 +1,17 @@
 """Writes the committed corpora of the fuzz targets: `python -m tests.fuzz.make_corpus`.
 
 A corpus is where a fuzzer starts; with one example of every shape and of every fault it need not guess its way past the
-first counts. The files come from the lab's makers and a fixed seed, so that they can be made again and reviewed.
+first counts. The files come from the tests' own makers and fixed seeds, so that they can be made again and reviewed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from afterburnerd.lab import broken
 from afterburnerd.lab.transactions import SHAPES, Maker
+from tests.net import frames
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -23,9 +25,171 @@ def solana_tx() -> dict[str, bytes]:
     return files
 
 
+def eth() -> dict[str, bytes]:
+    """First byte: which checksums the target mends (1 IPv4, 2 UDP), so that the fuzzer may change anything."""
+    files = {}
+    for version in (4, 6):
+        for name, tags in (("", ()), ("-vlan", (5,)), ("-qinq", (5, 6)), ("-priority", (0, 7))):
+            files[f"ipv{version}{name}"] = b"\3" + frames.datagram(b"payload", 8001, version, tags)
+        whole = frames.datagram(bytes(9), 8001, version)
+        files[f"ipv{version}-padded"] = b"\0" + whole + bytes(9)
+        files[f"ipv{version}-cut"] = b"\0" + whole[:-1]
+        files[f"ipv{version}-no-checksum"] = b"\0" + whole[:-11] + bytes(11)
+        short = bytearray(whole)
+        short[-13] = 7  # the UDP length: less than its header
+        files[f"ipv{version}-udp-length"] = b"\1" + bytes(short)
+    options = bytearray(frames.datagram(bytes(8), 8001))
+    options[14] = 0x46
+    files["ipv4-options"] = b"\1" + bytes(options)
+    return files
+
+
+class Choices(bytearray):
+    """What a target asks its input for, one after the other."""
+
+    def one(self, *values: int) -> Choices:
+        self.extend(value & 0xFF for value in values)
+        return self
+
+    def two(self, *values: int) -> Choices:
+        for value in values:
+            self.extend(value.to_bytes(2, "little"))
+        return self
+
+
+def rules() -> dict[str, bytes]:
+    def made(
+        rule_list: list[tuple[int, int, int]], asked: list[tuple[int, int, int]], more: Callable[[int], int] = int
+    ) -> bytes:
+        """Rules as (address, port, VLANs) and datagrams as the same; `more` may spoil a rule."""
+        choices = Choices().one(len(rule_list))
+        for address, port, vlans in rule_list:
+            choices.one(more(vlans), address, port)
+            if more(vlans) & 0x40:
+                choices.one(4)  # the rule's index: 64, one too many
+            if more(vlans) & 0x80:
+                choices.one(99)  # no such decoder
+        for address, port, vlans in asked:
+            choices.one(vlans, address, port)
+        return bytes(choices)
+
+    every = [(address, port, vlans) for address in range(8) for port in (1, 2, 255) for vlans in (0, 5)]
+    return {
+        "every-address": made(every, every),
+        "any-address": made([(0, 1, 0), (1, 1, 0)], [(1, 1, 0), (2, 1, 0), (2, 0, 0), (0, 0, 0), (2, 2, 0)]),
+        "the-later-counts": made([(1, 1, 0), (1, 1, 0), (1, 2, 0), (1, 1, 0)], [(1, 1, 0), (1, 2, 0)]),
+        "one-cluster": made([(1, port, 0) for port in range(1, 32)] * 3, [(1, port, 0) for port in range(32)]),
+        "port-zero": made([(1, 0, 0)], [(1, 0, 0)]),
+        "index-out-of-bounds": made([(1, 1, 0)], [(1, 1, 0)], lambda vlans: vlans | 0x40),
+        "decoder-out-of-bounds": made([(1, 1, 0)], [(1, 1, 0)], lambda vlans: vlans | 0x80),
+        "none": made([], [(1, 1, 0), (0, 0, 0)]),
+    }
+
+
+def records() -> dict[str, bytes]:
+    def made(size: int, slots: int, fields: tuple[int, ...] = (), lengths: tuple[int, ...] = (0, 100, 4095)) -> bytes:
+        """`fields`: how slots, slot_bytes, magic, version and head differ from what would be right (0: not at all)."""
+        choices = Choices().two(size // 64).one(size % 64, slots)
+        for how in (*fields, *[0] * (5 - len(fields))):
+            choices.one(how)
+        choices[8:8] = b"\5\0"  # how far the head is
+        return bytes(choices.two(*lengths))
+
+    right = 256 + 4 * 512
+    return {
+        "whole": made(right, 2),
+        "one-slot": made(256 + 192, 0),
+        "a-byte-short": made(right - 1, 2, (0, 0x49)),
+        "room-behind": made(right + 63, 2),
+        "smallest-slots": made(256 + 128 * 192, 7, lengths=(63, 64, 65)),
+        "wraps": made(right, 2, lengths=tuple(range(0, 40))),
+        "head-before-overflow": made(right, 2, (0, 0, 0, 0, 0xC1)),
+        "slots-no-power": made(right, 2, (0xB1,)),
+        "slots-that-overflow": made(right, 2, (0x60,)),
+        "slot-too-small": made(right, 2, (0, 0x47)),
+        "slot-not-aligned": made(right, 2, (0, 0xB8)),
+        "other-magic": made(right, 2, (0, 0, 0xB1)),
+        "other-version": made(right, 2, (0, 0, 0, 0xB1)),
+        "no-header": made(255, 0),
+        "empty": made(0, 0),
+    }
+
+
+class Traffic(Choices):
+    """For fuzz_io.c: packet memory, then what happens to it."""
+
+    RING_64, RING_2 = 5, 0
+
+    def __init__(self, ring: int = RING_64, frames: int = 128, jumbo: bool = True, verify: bool = False) -> None:
+        super().__init__()
+        self.one(ring, frames - 1, verify | jumbo << 1)
+
+    def receive(self, *lengths: int, times: int = 1, stamp: bool = True, flip: int | None = None) -> Traffic:
+        """A frame in so many parts, the same `times` (1 to 16) over; `flip`: a byte of it is changed."""
+        self.one(2 | times - 1 << 4)
+        for _ in range(times):
+            self.one(0 if len(lengths) == 1 else 132 + (len(lengths) - 2), stamp << 1 | (flip is not None))
+            self.two(*lengths)
+            if flip is not None:
+                self.one(flip)
+        return self
+
+    def turn(self, burst: int = 64, answers: int = 0, times: int = 1) -> Traffic:
+        self.one(times - 1 << 4)
+        for _ in range(times):
+            self.one(burst - 1).two(answers)
+        return self
+
+    def transmit(self, times: int = 1) -> Traffic:
+        self.one(1 | 3 << 2 | times - 1 << 4)
+        return self
+
+
+def io() -> dict[str, bytes]:
+    files = {
+        "singles": Traffic().receive(60, times=16).turn().receive(1792).receive(10).turn(),
+        "echo": Traffic().receive(60, times=16).turn(answers=0xAAAA).transmit().turn().receive(60).turn(),
+        "jumbo": Traffic().receive(1700, 1700, 900).receive(60).turn(answers=3).transmit().turn(),
+        "cut-across-bursts": Traffic().receive(60, times=3).turn().receive(60, 500, 70).turn(1).turn(1).turn(1),
+        "cut-stamp": Traffic().receive(60).receive(500, 70).receive(80, stamp=False).turn(2).turn(2),
+        "more-jumbos-than-slots": Traffic().receive(900, 900, times=16).receive(900, 700, times=5).turn().turn(),
+        "one-open-and-sixteen": Traffic().receive(9, 900, 9).turn(2).receive(90, 9, times=16).turn().turn(),
+        "too-long": Traffic().receive(1792, 1792, 1792, 1792, 1792, 1792).receive(60).turn(),
+        "too-long-and-cut": Traffic().receive(*[1792] * 7).receive(60, 60).turn(6).turn(1).turn(1).turn(),
+        "too-long-in-the-last-slot": Traffic().receive(9, 9, times=15).turn().receive(*[1792] * 6).turn(),
+        "just-fits": Traffic().receive(1792, 1792, 1792, 1792, 1792, 1280).turn(),
+        "jumbo-not-asked-for": Traffic(jumbo=False).receive(60, 60, 60).receive(60).turn(2).turn(),
+        "nothing-in-a-part": Traffic().receive(0, 60, 0).receive(0).receive(60).turn(1).turn(),
+        "not-datagrams": Traffic().receive(60, times=4, flip=12).receive(900, 900, flip=14).turn(),
+        "starved-fill": Traffic(frames=8).receive(60, times=16).turn().receive(60, times=16).turn(answers=0xFFFF),
+        "starved-completion": Traffic(ring=Traffic.RING_2, frames=32).receive(60).receive(60).turn(answers=3),
+        "one-frame": Traffic(frames=1).receive(60).turn().transmit(),
+        "verified": Traffic(verify=True).receive(60, flip=40).receive(60).turn(answers=1).transmit().turn(),
+    }
+    for round_ in range(4):  # TX and COMPLETION full: answers are dropped, and frames come back later
+        files["starved-completion"].receive(60).receive(60).turn(answers=3)
+        if round_ % 2:
+            files["starved-completion"].transmit()
+    return {name: bytes(traffic) for name, traffic in files.items()}
+
+
+MAKERS: dict[str, Callable[[], dict[str, bytes]]] = {
+    "solana_tx": solana_tx,
+    "eth": eth,
+    "rules": rules,
+    "records": records,
+    "io": io,
+}
+
+
+def kept(name: str) -> dict[str, bytes]:
+    """The corpus as it is committed."""
+    return {path.name: path.read_bytes() for path in (CORPUS / name).iterdir()}
+
+
 def main() -> None:
-    for name, files in {"solana_tx": solana_tx()}.items():
-        folder = CORPUS / name
+    for name, make in MAKERS.items():
+        folder, files = CORPUS / name, make()
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():
             old.unlink()

@@ -1,0 +1,112 @@
+"""Builds and runs the libFuzzer targets beside this file: one C file, one part of the C helper, one committed corpus each.
+
+    fuzz_<name>.c    reads an input as calls, and says what must hold     corpus/<name>/   where the fuzzer starts
+
+By hand, for as long as one likes (a crash is written to the working directory, and replayed with it as the argument):
+
+    python -m tests.fuzz.target io build/fuzz_io && build/fuzz_io build/corpus tests/fuzz/corpus/io
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import cc
+
+HERE = Path(__file__).parent
+CORPUS = HERE / "corpus"
+# How long a target runs where nobody says otherwise; AFTERBURNER_FUZZ_SECONDS lengthens all of them in proportion.
+SECONDS = int(os.environ.get("AFTERBURNER_FUZZ_SECONDS", "20"))
+
+
+@dataclass(frozen=True)
+class Target:
+    name: str
+    sources: tuple[str, ...]  # of afterburnerd/native
+    max_len: int  # bytes of an input
+    share: float  # of SECONDS
+    pace: int  # inputs a second that it must reach, or it is too slow to find anything
+
+    @property
+    def seconds(self) -> int:
+        return max(1, round(SECONDS * self.share))
+
+    def build(self, folder: Path, check: str = "", without: str = "") -> Path:
+        """The program in `folder`. `check` is then replaced by `without` in the source or header that contains it."""
+        clang = shutil.which("clang")
+        assert clang, "clang not found: `make setup` installs it"
+        sources = [cc.NATIVE / source for source in self.sources]
+        if check:
+            parts = [*sources, *(cc.NATIVE / f"{Path(source).stem}.h" for source in self.sources)]
+            found = [(part, part.read_text()) for part in parts if check in part.read_text()]
+            assert len(found) == 1 and found[0][1].count(check) == 1, f"{check!r} is not there once"
+            part, text = found[0]
+            (folder / part.name).write_text(text.replace(check, without))
+            sources = [folder / source.name if source == part else source for source in sources]
+        program = folder / f"fuzz_{self.name}"
+        # fmt: off
+        command = [
+            clang, "-g", "-O1", "-std=gnu11", "-D_GNU_SOURCE",
+            *(["-w"] if check else ["-Wall", "-Wextra", "-Werror"]),
+            "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
+            "-I", folder, "-I", cc.NATIVE, "-I", cc.ROOT / "bpf", HERE / f"fuzz_{self.name}.c", *sources, "-o", program,
+        ]
+        # fmt: on
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return program
+
+    def run(self, program: Path, seconds: int, seed: int) -> subprocess.CompletedProcess[str]:
+        corpus = program.parent / "corpus"
+        corpus.mkdir(exist_ok=True)
+        command = [
+            program, f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={self.max_len}", "-timeout=10",
+            "-rss_limit_mb=1024", f"-artifact_prefix={program.parent}/", "-print_final_stats=1",
+            corpus, CORPUS / self.name,
+        ]  # fmt: skip
+        # Leak detection needs ptrace, which containers may forbid.
+        return subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        )
+
+    def survives(self, folder: Path, seed: int) -> None:
+        """Runs it for its time; a finding is told as hex, for replay."""
+        result = self.run(self.build(folder), self.seconds, seed or 1)
+        findings = [path for pattern in ("crash-*", "timeout-*", "oom-*") for path in folder.glob(pattern)]
+        told = "\n".join(f"{path.name}: {path.read_bytes().hex()}" for path in findings)
+        assert result.returncode == 0, (
+            f"{result.stderr[-4000:]}\n{told}\nreplay: the built target with the bytes above in a file"
+        )
+        found = re.search(r"stat::number_of_executed_units: (\d+)", result.stderr)
+        assert found, result.stderr
+        print(f"{self.name}: {found[1]} inputs in {self.seconds} s")
+        assert int(found[1]) > self.pace * self.seconds, f"only {found[1]} inputs: the target is too slow"
+
+    def notices(self, folder: Path, check: str, without: str) -> None:
+        """Runs it on code with a hole, from its corpus: it must not survive."""
+        result = self.run(self.build(folder, check, without), 20, 1)
+        assert result.returncode != 0, f"code without {check!r} survived"
+        assert list(folder.glob("crash-*")), result.stderr[-4000:]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("solana_tx", ("solana_tx.c",), 4200, 1.0, 1000),
+        Target("eth", ("eth.c",), 600, 0.25, 1000),
+        Target("rules", ("rules.c",), 600, 0.25, 500),
+        Target("records", ("record.c",), 160, 0.25, 300),
+        Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "eth.c"), 1600, 0.25, 100),
+    )
+}
+
+if __name__ == "__main__":
+    made = Path(sys.argv[2])
+    made.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(TARGETS[sys.argv[1]].build(made.parent), made)
