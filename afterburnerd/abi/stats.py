@@ -32,7 +32,6 @@ from .process import Identity
 
 LIMIT = 256 << 20  # no segment of ours comes near; a stranger's file of terabytes is not read
 TEXT_LIMIT = 16 << 20
-SEQ_OFFSET = Header.OFFSETS["text_seq"]
 ATTEMPTS = 50
 
 

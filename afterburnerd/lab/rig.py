@@ -189,11 +189,6 @@ def _check_netns(rig: Rig, end: End) -> None:
         )
 
 
-def is_up(rig: Rig) -> bool:
-    found = [_ours(rig, end) for end in (rig.daemon, rig.sender)]
-    return all(found)
-
-
 def up(rig: Rig, trace: Trace | None = None) -> bool:
     """Makes the rig, or brings what is there into shape. False: it stood already. A failure leaves nothing behind."""
     require()

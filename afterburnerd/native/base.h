@@ -25,7 +25,6 @@
 #define AB_MAX(a, b) ((a) > (b) ? (a) : (b))
 #define AB_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define AB_CACHELINE 64
-#define AB_EXPORT __attribute__((visibility("default")))
 
 /* ab_error: what went wrong, for a person. `code` is the negative return value, `text` names the call, its arguments,
  * the errno and what to do. */

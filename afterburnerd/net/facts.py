@@ -329,8 +329,3 @@ def _link_changes(old: Link | None, new: Link | None) -> Iterator[Event]:
         yield QueuesChanged(old=old, new=new)
     if fields - {"queues", "rings", "restarts"} or fields == {"restarts"}:
         yield LinkChanged(old=old, new=new, fields=fields)
-
-
-def format_mac(mac: bytes) -> str:
-    """Six bytes as "02:00:00:00:00:01"."""
-    return mac.hex(":")

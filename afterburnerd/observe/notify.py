@@ -1,4 +1,4 @@
-"""What we tell systemd: ready, reloading, stopping, a status line, the watchdog, our main process (sd_notify(3)).
+"""What we tell systemd: ready, reloading, stopping, a status line, the watchdog (sd_notify(3)).
 
 Goes through systemd-python where that is installed, else as the same datagram by our own hand. Without NOTIFY_SOCKET nobody
 wants to know, and every call is a no-op that says so by returning False: a machine without systemd is no special case.
@@ -58,26 +58,11 @@ class Notifier:
         """We are well, until the next one is due."""
         return self._tell("WATCHDOG=1")
 
-    def extend_timeout(self, seconds: float) -> bool:
-        """A start, reload or stop under way takes up to so much longer."""
-        return self._tell(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
-
-    def main_pid(self, pid: int) -> bool:
-        return self._tell(f"MAINPID={pid}")
-
     def _tell(self, *lines: str) -> bool:
         if self._send is None:
             return False
         self._send("\n".join(lines))
         return True
-
-
-def watchdog_seconds(environment: Mapping[str, str] = os.environ) -> float | None:
-    """How often at the latest `watchdog` is expected; None: no watchdog, or not one of ours."""
-    usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
-    if not usec.isdigit() or int(usec) == 0 or (pid and pid != str(os.getpid())):
-        return None
-    return int(usec) / 1e6
 
 
 def _status(text: str) -> list[str]:

@@ -24,7 +24,6 @@ from afterburnerd.net.facts import (
     RouteChanged,
     VlanTag,
     changes,
-    format_mac,
 )
 
 MAC = bytes.fromhex("020000000001")
@@ -166,7 +165,3 @@ def test_the_same_destination_from_two_sources_is_two_paths() -> None:
     one, two = way(asked_source=ip_address("192.0.2.1")), way(asked_source=ip_address("192.0.2.3"))
     moved = msgspec.structs.replace(two, mac=b"\4" * 6)
     assert list(changes(but(paths=(one, two)), but(paths=(one, moved)))) == [NeighbourChanged(old=two, new=moved)]
-
-
-def test_format_mac() -> None:
-    assert format_mac(MAC) == "02:00:00:00:00:01"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from afterburnerd.observe.notify import Notifier, NotifyError, watchdog_seconds
+from afterburnerd.observe.notify import Notifier, NotifyError
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -49,8 +49,6 @@ def test_what_is_sent(manager: tuple[str, socket.socket], notifier: Notifier) ->
         (lambda: notifier.stopping(), "STOPPING=1"),
         (lambda: notifier.status("all well"), "STATUS=all well"),
         (lambda: notifier.watchdog(), "WATCHDOG=1"),
-        (lambda: notifier.extend_timeout(2.5), "EXTEND_TIMEOUT_USEC=2500000"),
-        (lambda: notifier.main_pid(4711), "MAINPID=4711"),
     ):
         assert call() is True
         assert sock.recv(4096).decode() == expected
@@ -82,18 +80,3 @@ def test_a_manager_that_is_gone_is_an_error(tmp_path: Path) -> None:
         notifier.ready()
     with pytest.raises(NotifyError, match="must begin with"):
         Notifier.from_environment({"NOTIFY_SOCKET": "vsock:2:1234"})
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, None),
-        ({"WATCHDOG_USEC": "2000000"}, 2.0),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": str(os.getpid())}, 2.0),
-        ({"WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}, None),
-        ({"WATCHDOG_USEC": "0"}, None),
-        ({"WATCHDOG_USEC": "soon"}, None),
-    ],
-)
-def test_how_often_the_watchdog_wants_to_hear(environment: dict[str, str], expected: float | None) -> None:
-    assert watchdog_seconds(environment) == expected
