@@ -134,5 +134,7 @@ def unlink(name: str) -> None:
         posix_ipc.unlink_shared_memory(f"/{name}")
     except posix_ipc.ExistentialError:
         return
+    except IsADirectoryError:
+        raise Invalid(f"{path}: a directory where a daemon's memory should be; remove it: rmdir {path}") from None
     except posix_ipc.PermissionsError:
         raise Forbidden(f"{path}: not ours to remove (uid {os.geteuid()}): remove it as its owner: rm {path}") from None

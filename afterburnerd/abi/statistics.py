@@ -289,7 +289,7 @@ WORKER = Block(
             "worker_control_turns_total",
         ),
         Stat("sleeps", "counter", "", 'times an idle worker slept (idle = "sleep")', "worker_sleeps_total"),
-        Stat("huge_pages", "gauge", "", "1 where packet memory lies in 2 MiB pages", "worker_huge_pages"),
+        Stat("huge_pages", "gauge", "", "1 where all packet memory lies in 2 MiB pages", "worker_huge_pages"),
         Stat("memory_bytes", "gauge", "bytes", "packet memory", "worker_packet_memory_bytes"),
         Stat("records", "counter", "", "records written to the record ring", "worker_records_total"),
         Stat("decoded", "counter", "", "transactions decoded", "worker_decoded_transactions_total"),

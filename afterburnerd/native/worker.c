@@ -29,16 +29,17 @@ void ab_worker_fini(struct ab_worker *w)
 
 static void account_memory(struct ab_worker *w)
 {
-    uint64_t bytes = 0, huge = 0;
+    uint64_t bytes = 0;
+    bool huge = true; /* all of it, or it does not count */
 
     for (uint32_t i = 0; i < w->io_end; i++) {
         if (w->ios[i] && w->ios[i]->kind == AB_IO_XSK) {
             bytes += w->ios[i]->xsk.umem.bytes;
-            huge += w->ios[i]->xsk.umem.huge;
+            huge = huge && w->ios[i]->xsk.umem.huge;
         }
     }
     AB_STAT_SET(&w->stats->memory_bytes, bytes);
-    AB_STAT_SET(&w->stats->huge_pages, huge != 0);
+    AB_STAT_SET(&w->stats->huge_pages, bytes && huge);
 }
 
 static int take_slot(struct ab_worker *w, uint32_t slot, int fd, struct ab_error *err)

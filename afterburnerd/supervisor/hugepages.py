@@ -20,7 +20,7 @@ def reserved(pool: Path = POOL) -> tuple[int, int]:
 
 
 def advice(needed: int, total: int, free: int) -> str:
-    """The command for `needed` pages, of which we have none yet."""
+    """The command for `needed` pages beside those that are in use, by us or by others."""
     if free >= needed:
         return "there are enough by now: systemctl restart afterburner"
     return f"sysctl vm.nr_hugepages={total - free + needed}, then systemctl restart afterburner"

@@ -94,7 +94,7 @@ class Keeper:
         self.failing_since = 0.0  # monotonic; 0: not failing
         self.cpu = -1
         self.modes: dict[int, QueueMode] = {}
-        self.huge_pages = False
+        self.small_pages: set[int] = set()  # slots whose memory lies in normal pages
         self.notices: tuple[str, ...] = ()
         self.changed = asyncio.Event()  # something for the status line
         self._sent_rules: bytes | None = None
@@ -201,7 +201,8 @@ class Keeper:
         self._xsks[slot] = xsk
         self._slots.add(slot)
         self.modes[slot] = QueueMode(done.mode)
-        self.huge_pages = done.huge_pages
+        if not done.huge_pages:
+            self.small_pages.add(slot)
 
     async def unbind(self) -> None:
         """Closes every queue; the process stays."""
@@ -213,6 +214,7 @@ class Keeper:
                     await self._plane().order(orders.CloseSlot(slot=slot))
             self._slots.clear()
             self.modes.clear()
+            self.small_pages.clear()
 
     async def set_rules(self, rules: bytes) -> None:
         """Replaces the worker's table; a worker that is down gets it when it comes up."""
@@ -358,6 +360,7 @@ class Keeper:
             self._count_and_close(slot)
         self._slots.clear()
         self.modes.clear()
+        self.small_pages.clear()
         self.running = False
         self.bound = False
         if self.plane is not None:

@@ -113,6 +113,7 @@ class Reloader:
         shown = tuple(control.ConfigChange(path=c.path, old=c.old, new=c.new, reload=c.reload) for c in changes)
         if not changes:
             self.loaded = loaded
+            await self._retry()
             return control.ReloadResult(ok=True, generation=self.generation)
         fixed = tuple(c.path for c in changes if c.reload == "restart")
         if fixed:
@@ -132,6 +133,20 @@ class Reloader:
         self.note_loaded()
         self._board.follow()
         return control.ReloadResult(ok=True, generation=self.generation, changes=shown, data_plane_restarted=restarted)
+
+    async def _retry(self) -> None:
+        """The same configuration once more: what could not be had of it may be there by now."""
+        if not self._board.exporter_trouble:
+            return
+        try:
+            await self._exporter.reconfigure(self.config.exporter.listen)
+        except ExporterError as error:
+            self._board.exporter_trouble = str(error)
+            say(messages.EXPORTER_FAILED, reason=str(error))
+        else:
+            self._board.exporter_trouble = ""
+            say(messages.EXPORTER_LISTENS, listen=self.config.exporter.listen)
+        self._board.follow()
 
     async def _undo(self, before: Loaded, changes: tuple[Change, ...]) -> None:
         """Puts the former configuration in force again. What still fails is brought back by its keeper, with back-off."""

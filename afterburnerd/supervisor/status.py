@@ -197,11 +197,13 @@ class StatusBoard:
             )
         if self._device.rung != "socket" and self._config.memory.huge_pages == "auto":
             memory = self._config.memory
-            pages = sum(len(k.queues) for k in self._workers.keepers) * max(1, memory.frames * memory.frame_size >> 21)
-            if any(k.serving and not k.huge_pages for k in self._workers.keepers):
+            small = sum(len(k.small_pages) for k in self._workers.keepers)
+            if small:
+                pages = small * max(1, memory.frames * memory.frame_size >> 21)
                 found.append(
                     control.Notice(
-                        text="packet memory lies in normal pages: there were not enough free 2 MiB pages",
+                        text=f"packet memory of {_count(small, 'queue')} lies in normal pages: there were not enough free "
+                        "2 MiB pages",
                         hint=hugepages.advice(pages, *hugepages.reserved()),
                     )
                 )

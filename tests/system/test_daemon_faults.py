@@ -15,6 +15,7 @@ import pytest
 
 from afterburnerd import client
 from afterburnerd.abi.stats import StatsReader
+from afterburnerd.supervisor import hugepages
 from tests import netns
 from tests.net import frames
 from tests.system.daemonrig import PORT, RAW, ROOT, Daemon, alive
@@ -401,6 +402,28 @@ def test_a_start_that_takes_too_long_is_refused_and_not_taken_for_a_missing_mode
     assert "instead" not in said  # of the better mode
 
 
+@pytest.mark.bpf
+def test_memory_that_lies_partly_in_huge_pages_is_told_with_what_is_missing(tmp_path: Path) -> None:
+    pool = hugepages.POOL / "nr_hugepages"
+    total, free = hugepages.reserved()
+    pool.write_text(str(total - free + 6))  # 4 for the first queue, 2 of 4 for the second
+    try:
+        if hugepages.reserved()[1] != 6:
+            pytest.skip("this machine has no 6 free huge pages to give")
+        with netns.pair(queues=2) as rig, Daemon(rig, tmp_path) as daemon:
+            notice = next(n for n in daemon.status().notices if "normal pages" in n.text)
+            assert notice.text.startswith("packet memory of 1 queue lies in normal pages")
+            assert notice.hint.startswith(f"sysctl vm.nr_hugepages={total - free + 8},")
+            assert daemon.value("worker", "huge_pages") == 0
+            pool.write_text(str(total - free + 8))
+            daemon.write_config(memory="huge_pages = 'require'")
+            assert daemon.reload().ok
+            assert not daemon.status().notices
+            assert daemon.value("worker", "huge_pages") == 1
+    finally:
+        pool.write_text(str(total))
+
+
 def test_a_captured_port_that_is_taken_is_refused_in_socket_mode(rig: netns.Pair, tmp_path: Path) -> None:
     with rig.near.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -649,6 +672,23 @@ def test_the_log_tells_changes_as_the_file_writes_them(rig: netns.Pair, tmp_path
         daemon.write_config(interface="verify_udp_checksum = true", captures=SECOND)
         assert daemon.reload().ok
         assert 'interface.verify_udp_checksum: false -> true, capture[more]: added { name = "more",' in daemon.log()
+
+
+def test_a_reload_tries_again_what_could_not_be_had(rig: netns.Pair, tmp_path: Path) -> None:
+    with rig.near.entered():
+        taken = socket.socket()
+    with taken, Daemon(rig, tmp_path, start=False) as daemon:
+        taken.bind(("127.0.0.1", 9475))
+        taken.listen()
+        daemon.write_config(exporter="127.0.0.1:9475")
+        daemon.start()
+        assert "no metrics page" in daemon.status().detail
+        assert daemon.reload().ok
+        assert daemon.state() == "degraded"
+        taken.close()
+        assert daemon.reload().ok
+        assert daemon.state() == "serving"
+        assert "200 OK" in rig.near.run("curl", "-si", "http://127.0.0.1:9475/healthz")
 
 
 def test_sighup_reloads(rig: netns.Pair, tmp_path: Path) -> None:

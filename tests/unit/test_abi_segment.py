@@ -297,3 +297,13 @@ def test_a_failed_start_leaves_nothing(name: str) -> None:
         make(name)
     first.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_directory_in_its_place_is_named(name: str) -> None:
+    path = shm.path_of(name)
+    path.mkdir()
+    try:
+        with pytest.raises(shm.Invalid, match=f"{path}: a directory .* rmdir {path}"):
+            shm.unlink(name)
+    finally:
+        path.rmdir()
