@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -346,13 +347,24 @@ def test_a_missing_capability_is_named_and_sockets_serve_instead(
         daemon.receives()
 
 
+def within_reach() -> tuple[str, ...]:
+    """Begins a command that an ordinary user is to run out of this checkout. Where the checkout lies in a closed directory
+    (/root, say), the command gets mounts of its own, in which the way there is open."""
+    closed = [parent for parent in reversed(ROOT.parents) if not parent.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return ()
+    # -c: "." is the checkout as it was found, whatever its path leads to by now
+    open_up = 'cd "$1"; mount -t tmpfs -o mode=755 open "$2"; mkdir -p "$1"; mount -c --bind . "$1"; shift 2; exec "$@"'
+    return ("unshare", "--mount", "sh", "-ec", open_up, "sh", str(ROOT), str(closed[0]))
+
+
 def test_an_ordinary_user_is_served_by_sockets(rig: netns.Pair, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     for parent in tmp_path.parents:
         if parent.owner() == "root" and str(parent).startswith("/tmp/pytest"):
             parent.chmod(0o755)
-    prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
-    with Daemon(rig, tmp_path, interface='mode = "socket"', prefix=prefix, start=False) as daemon:
+    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all")
+    with Daemon(rig, tmp_path, interface='mode = "socket"', prefix=(*within_reach(), *user), start=False) as daemon:
         daemon.directory.chmod(0o777)
         (daemon.directory / "log").touch()
         daemon.start()
