@@ -58,8 +58,8 @@ verify_udp_checksum = true
 [exporter]
 listen = ""
 [watch]
-hang_ms = 10000
-start_ms = 30000
+hang_ms = 30000
+start_ms = 90000
 [[worker]]
 cpu = {{cpu}}
 idle = "{{idle}}"
@@ -71,11 +71,11 @@ name = "echo"
 port = {ECHO}
 decoder = "echo"
 """
-VOLLEY = 3000  # transactions in a volley
+VOLLEY = 2000  # transactions in a volley
 WINDOW = 256  # of them under way at once: an eighth of the frames, as many as a virtio queue has descriptors
-BURST = 32  # sent between two looks at the receiver's statistics
-READY_S = 40.0  # longest wait for the data planes; they take some 2 s
-STALL_S = 10.0  # without an arrival: what is missing is lost
+BURST = 64  # sent between two looks at the receiver's statistics
+READY_S = 90.0  # longest wait for a daemon to serve; on a busy machine it takes 20 s, most of it imports
+STALL_S = 20.0  # without an arrival: what is missing is lost
 
 AF_XDP, SOL_XDP, XDP_STATISTICS, XDP_OPTIONS = 44, 283, 7, 8
 SYS_PIDFD_GETFD = 438
