@@ -151,16 +151,23 @@ def scrape(listen: str, count: int) -> list[float]:
 def recover(daemon: Daemon, n: int) -> float:
     """Kills the data plane and waits until it serves again; the daemon's own figure, from noticing to serving."""
     say(f"killing the data plane, {n + 1}")
-    before = daemon.snapshot().daemon.value("restart_killed")
-    os.kill(daemon.snapshot().rows("worker")[0].value("pid"), signal.SIGKILL)
+    before, victim = daemon.snapshot().daemon.value("restart_killed"), plane(daemon)
+    if not victim:  # and no signal to process 0, which would be all of us
+        raise ToolError(f"the data plane is not there:\n{daemon.said()}", EXIT_UNREACHABLE)
+    os.kill(victim, signal.SIGKILL)
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         figures = daemon.snapshot().daemon
-        if figures.value("restart_killed") > before and figures.state("state") == "serving":
+        if figures.value("restart_killed") > before and figures.state("state") == "serving" and plane(daemon):
             exits.sleep(3 * STEADY_MS / 1000)
             return daemon.snapshot().daemon.value("recovery_ns") / 1e9
         exits.sleep(0.005)
     raise ToolError(f"the data plane was not back after {WAIT_SECONDS:g} s:\n{daemon.said()}", EXIT_UNREACHABLE)
+
+
+def plane(daemon: Daemon) -> int:
+    """Process ID of the data plane; 0: there is none at the moment."""
+    return daemon.snapshot().rows("worker")[0].value("pid")
 
 
 def percentile(values: list[float], share: float) -> float:

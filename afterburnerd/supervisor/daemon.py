@@ -37,7 +37,7 @@ from afterburnerd.supervisor.control import ControlServer
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
 from afterburnerd.supervisor.manager import tell
-from afterburnerd.supervisor.pulse import TICK, Pulse
+from afterburnerd.supervisor.pulse import Pulse
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.reload import Reloader
 from afterburnerd.supervisor.status import StatusBoard, describe
@@ -66,6 +66,7 @@ class Daemon:
         self.device = Device(loaded.config, watcher.facts)
         self.workers = Workers(loaded.config, self.device, watcher, segment, self._spawn)
         self.board = StatusBoard(self.device, self.workers, watcher, segment, notifier)
+        self.workers.changed = self.board.follow
         self.exporter = Exporter(loaded.config.daemon.name)
         self.reloader = Reloader(
             loaded,
@@ -80,11 +81,12 @@ class Daemon:
             changing,
         )
         self.follower = Follower(watcher, self.device, self.workers, self.board, segment, changing)
-        self.pulse = Pulse(self.device, self.workers, self.follower, segment, notifier)
+        self.pulse = Pulse(self.device, self.workers, self.follower, self.board, segment, notifier)
         self.control = ControlServer(loaded.config.daemon.run_dir, self.answer)
         self._notifier = notifier
         self._wishes = wishes
         self._changing = changing
+        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._broken: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
@@ -123,12 +125,12 @@ class Daemon:
         await self.workers.start()
         await self._start_exporter()
         self.reloader.note_loaded()
+        self.board.frozen = False
         self.board.follow()
         self._tasks = [
             self._spawn(self.follower.run(), "network"),
             self._spawn(self.pulse.run(), "pulse"),
             self._spawn(self.reloader.run(), "reload"),
-            self._spawn(self._follow_keepers(), "state"),
         ]
         tell(self._notifier.ready, self.board.text())
         self.board.say_state()
@@ -169,18 +171,6 @@ class Daemon:
         task.add_done_callback(ended)
         return task
 
-    async def _follow_keepers(self) -> None:
-        while True:
-            waits = [asyncio.ensure_future(k.changed.wait()) for k in self.workers.keepers]
-            try:
-                await asyncio.wait(waits, timeout=TICK, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-            for keeper in self.workers.keepers:
-                keeper.changed.clear()
-            self.board.follow()
-
     async def answer(self, request: control.Request) -> control.Reply:
         """What the control socket's clients get."""
         match request:
@@ -197,9 +187,9 @@ class Daemon:
 
     async def stop(self) -> None:
         """Gives everything back: processes, program, sockets, shared memory. In order, and bounded."""
-        if self.board.frozen:
+        if self._stopping:
             return
-        self.board.frozen = True
+        self._stopping = self.board.frozen = True
         tell(self._notifier.stopping, "Stopping")
         async with self._changing:
             for task in self._tasks:

@@ -18,6 +18,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from afterburnerd.abi import orders
@@ -77,7 +78,15 @@ class Backoff:
 class Keeper:
     """One worker. `first` brings it up and lets refusals through; `keep` goes on from there for the daemon's life."""
 
-    def __init__(self, index: int, config: Config, device: Device, segment: Segment, records_fd: int) -> None:
+    def __init__(
+        self,
+        index: int,
+        config: Config,
+        device: Device,
+        segment: Segment,
+        records_fd: int,
+        changed: Callable[[], None],
+    ) -> None:
         self.index = index
         self.config = config
         self.device = device
@@ -96,7 +105,7 @@ class Keeper:
         self.modes: dict[int, QueueMode] = {}
         self.small_pages: set[int] = set()  # slots whose memory lies in normal pages
         self.notices: tuple[str, ...] = ()
-        self.changed = asyncio.Event()  # something for the status line
+        self._changed = changed  # called whenever there is something new for the daemon's state
         self._sent_rules: bytes | None = None
         self._bound_queues: tuple[int, ...] | None = None
         self._xsks: dict[int, Xsk] = {}
@@ -151,7 +160,7 @@ class Keeper:
         except BaseException:
             await self._drop_plane()
             raise
-        self.changed.set()
+        self._changed()
 
     @property
     def serving(self) -> bool:
@@ -248,7 +257,6 @@ class Keeper:
             noticed = time.monotonic()
             ran = noticed - began
             self.running = False
-            self.changed.set()
             pid = self.plane.pid if self.plane is not None else 0
             if counter == "restart_killed":
                 say(messages.WORKER_DIED, worker=self.index, pid=pid, how=why)
@@ -256,6 +264,7 @@ class Keeper:
                 say(messages.WORKER_HUNG, worker=self.index, pid=pid, silence=why)
             if counter != "restart_config":
                 self.last_failure = why if counter == "restart_killed" else f"its loop stood still for {why}"
+            self._changed()  # before it is counted: who sees the count finds the state that goes with it
             self.segment.add("daemon", 0, counter)
             self.restarts += 1
             await self._drop_plane()
@@ -326,7 +335,7 @@ class Keeper:
                     delay=f"{pause:.1f} s",
                     reason=str(error),
                 )
-                self.changed.set()
+                self._changed()
                 await self._pause(pause)
 
     async def _pause(self, seconds: float) -> None:

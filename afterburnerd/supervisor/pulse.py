@@ -18,6 +18,7 @@ from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
 from afterburnerd.supervisor.manager import tell
+from afterburnerd.supervisor.status import StatusBoard
 from afterburnerd.supervisor.workers import Workers
 
 TICK = 1.0  # seconds between two looks
@@ -31,11 +32,18 @@ class Pulse:
     """`run` for the daemon's life."""
 
     def __init__(
-        self, device: Device, workers: Workers, follower: Follower, segment: Segment, notifier: Notifier
+        self,
+        device: Device,
+        workers: Workers,
+        follower: Follower,
+        board: StatusBoard,
+        segment: Segment,
+        notifier: Notifier,
     ) -> None:
         self._device = device
         self._workers = workers
         self._follower = follower
+        self._board = board
         self._segment = segment
         self._notifier = notifier
         self._reported: set[int] = set()  # rows of queues
@@ -54,6 +62,7 @@ class Pulse:
             self._set("cpu_ns", int((usage.ru_utime + usage.ru_stime) * 1e9))
             self._set("rss_bytes", _resident_bytes())
             await self._follower.look_after_program()
+            self._board.follow()
             if self._alive():
                 tell(self._notifier.watchdog)
 

@@ -51,7 +51,7 @@ class StatusBoard:
         self.state = DaemonState.STARTING
         self.exporter_trouble = ""
         self.program_trouble = ""
-        self.frozen = False  # the daemon ends: its state is no longer read off its parts
+        self.frozen = True  # before its start is complete and when it ends, the state is not read off its parts
         self.started_ns = time.time_ns()
         self._device = device
         self._workers = workers

@@ -48,6 +48,7 @@ class Workers:
         self._watcher = watcher
         self._segment = segment
         self._spawn = spawn  # a task whose failure ends the daemon
+        self.changed: Callable[[], None] = lambda: None  # called whenever a worker comes or goes
         self._rings: list[Ring] = []
         self._ring_shape: Records | None = None  # of the rings there are
         self._sockets: dict[Address, socket.socket] = {}
@@ -116,11 +117,14 @@ class Workers:
             if name not in busy:
                 self._keeping.append(self._spawn(keeper.keep(), name))
 
+    def _say_changed(self) -> None:
+        self.changed()
+
     def _make_keepers(self) -> None:
         uid_gid = _user(self.config.daemon.user)
         self.keepers = []
         for index in range(len(self.config.workers)):
-            keeper = Keeper(index, self.config, self._device, self._segment, self._rings[index].fd)
+            keeper = Keeper(index, self.config, self._device, self._segment, self._rings[index].fd, self._say_changed)
             keeper.become(*uid_gid)
             self.keepers.append(keeper)
         self.share_out()

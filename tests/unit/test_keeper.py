@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from afterburnerd.abi.description import Info
+from afterburnerd.abi.segment import Segment
+from afterburnerd.config import Config
 from afterburnerd.supervisor.cpu import check_fifo, choose_cpu
-from afterburnerd.supervisor.keeper import Backoff, HeartWatch, bind_seconds
+from afterburnerd.supervisor.keeper import Backoff, HeartWatch, Keeper, bind_seconds
 from afterburnerd.supervisor.refusal import Refusal
 
 MS = 1_000_000
@@ -72,3 +77,29 @@ def test_large_memory_has_more_time() -> None:
     assert bind_seconds(8 << 20, 5000) == pytest.approx(5.08)
     assert bind_seconds(1 << 30, 500) == pytest.approx(15.24)
     assert bind_seconds(8 << 20, 60_000) == pytest.approx(60.08)
+
+
+async def test_who_sees_a_restart_counted_finds_the_state_that_goes_with_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing: Any = None
+    seen: list[tuple[bool, str, int]] = []
+    segment = Segment.create(name, 1, 1, 1, Info())
+
+    def look() -> None:
+        seen.append((keeper.running, keeper.last_failure, segment.get("daemon", 0, "restart_killed")))
+
+    async def fails() -> tuple[str, str]:
+        return "restart_killed", "killed by a test"
+
+    async def ends() -> None:
+        keeper._stopping = True
+
+    keeper = Keeper(0, Config(), nothing, segment, -1, look)
+    keeper.running = True
+    monkeypatch.setattr(keeper, "_until_it_fails", fails)
+    monkeypatch.setattr(keeper, "_bring_back", ends)
+    await keeper.keep()
+    assert seen == [(False, "killed by a test", 0)]
+    assert segment.get("daemon", 0, "restart_killed") == 1
+    segment.close()

@@ -31,7 +31,7 @@ def test_each_queue_whose_memory_does_not_add_up_is_said_once(
     keepers = [SimpleNamespace(index=0, numbers=(0, 2)), SimpleNamespace(index=1, numbers=(1, 3))]
     parts: Any = SimpleNamespace(keepers=keepers)
     nothing: Any = None
-    beat = pulse.Pulse(nothing, parts, nothing, segment, nothing)
+    beat = pulse.Pulse(nothing, parts, nothing, nothing, segment, nothing)
     beat.check_frames()
     assert said == []
     segment.set("queue", segment.queue_row(1, 1), "frame_errors", 7)
