@@ -129,7 +129,6 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-                self._remove_shared_memory()  # it could not do that itself
         return self.process.returncode
 
     def _remove_shared_memory(self) -> None:
@@ -141,7 +140,10 @@ class Daemon:
         )
 
     def close(self) -> None:
-        self.stop()
+        code = self.stop()
+        if code:  # told to end, it should have ended in order
+            print(f"afterburnerd ended by {code}; it said:\n{self.said()}", file=sys.stderr)
+            self._remove_shared_memory()
         if self._reader:
             self._reader.close()
             self._reader = None

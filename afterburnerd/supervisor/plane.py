@@ -181,7 +181,8 @@ class Plane:
         """Ends the process if it lives, and gives back what this handle holds."""
         self.kill()
         if self._pidfd >= 0:
-            await self.ended
+            # Not `await self.ended`: who is cancelled while awaiting a future cancels the future, for everybody.
+            await asyncio.wait({self.ended})
             os.close(self._pidfd)
             self._pidfd = -1
         if self._sock is not None:

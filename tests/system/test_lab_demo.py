@@ -62,6 +62,7 @@ def test_it_shows_everything_and_leaves_nothing(mode: str, shown: str, tmp_path:
     picture = tmp_path / "demo.svg"
     done, pid = play("--seconds", "2", "--mode", mode, *(["--svg", str(picture)] if mode == "auto" else []))
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "afterburnerd ended by" not in done.stderr, done.stderr
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert f"received by {shown}" in text
     sent, flooded = (int(cell.replace(",", "")) for cell in row(text, "sent"))
@@ -102,7 +103,8 @@ def test_an_interrupted_demo_leaves_nothing(at: str, number: signal.Signals) -> 
         process.kill()
         process.wait()
     assert process.returncode == 128 + number, (said + err).decode()
-    assert b"nothing: no namespace" in said
+    assert b"nothing: no namespace" in said, (said + err).decode()
+    assert b"afterburnerd ended by" not in err, err.decode()
     assert left_of(process.pid) == []
 
 
