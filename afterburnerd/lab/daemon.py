@@ -41,6 +41,7 @@ class Daemon:
         )
         self.process: subprocess.Popen[bytes] | None = None
         self._reader: StatsReader | None = None
+        self._served = False
 
     def __enter__(self) -> Daemon:
         try:
@@ -85,7 +86,9 @@ class Daemon:
                     EXIT_UNREACHABLE,
                 )
             state = self.state()
-            if state in ("serving", "degraded"):
+            # A daemon whose worker has to be started again (a busy machine) is degraded, too, without any queue.
+            if state in ("serving", "degraded") and self.snapshot().rows("queue"):
+                self._served = True
                 return
             if time.monotonic() > until:
                 raise ToolError(
@@ -141,8 +144,9 @@ class Daemon:
 
     def close(self) -> None:
         code = self.stop()
-        if code:  # told to end, it should have ended in order
+        if code and self._served:  # told to end, it should have ended in order
             print(f"afterburnerd ended by {code}; it said:\n{self.said()}", file=sys.stderr)
+        if code:
             self._remove_shared_memory()
         if self._reader:
             self._reader.close()
