@@ -164,9 +164,17 @@ def _alias(rig: Rig) -> str:
 
 
 def _ours(rig: Rig, end: End) -> dict[str, Any] | None:
-    """The device of this end if it is the rig's; refuses a stranger's of the same name."""
+    """The device of this end if it is the rig's; refuses a stranger's of the same name.
+
+    An alias is given after a device is made (the kernel takes none with it): who was killed in between left a pair that
+    has none, and is known by being one: each end's peer is the other end.
+    """
     found = link(end)
-    if found and found.get("ifalias") != _alias(rig):
+    if found is None or found.get("ifalias") == _alias(rig):
+        return found
+    other = link(rig.sender if end == rig.daemon else rig.daemon)
+    paired = other and (other.get("link_index"), found.get("link_index")) == (found["ifindex"], other["ifindex"])
+    if "ifalias" in found or not paired:
         raise RigError(
             f"{end.device} in the {end.place} exists and is not a lab device: choose another --name, or remove it yourself"
         )

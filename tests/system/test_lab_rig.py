@@ -271,6 +271,16 @@ def test_what_sigkill_leaves_down_removes(wanted: rig.Rig) -> None:
     assert left_of(wanted) == []
 
 
+@pytest.mark.parametrize("isolated", [True, False])
+def test_what_was_killed_before_it_had_its_alias_is_removed_as_well(isolated: bool) -> None:
+    made = rig.plan(f"lr{secrets.token_hex(3)}", isolated=isolated, subnet=200 + secrets.randbelow(50))
+    rig.up(made)
+    for end in (made.daemon, made.sender):
+        rig.ip(end, "link", "set", "dev", end.device, "alias", "")
+    assert rig.down(made)
+    assert left_of(made) == []
+
+
 def test_a_process_inside_does_not_keep_the_rig(wanted: rig.Rig) -> None:
     rig.up(wanted)
     inside = subprocess.Popen(wanted.sender.inside("sleep", "60"))
