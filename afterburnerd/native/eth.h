@@ -51,4 +51,11 @@ static inline uint16_t ab_load16(const uint8_t *p)
     return (uint16_t)(p[0] << 8 | p[1]);
 }
 
+/* For those who make frames: the fuzzers. */
+static inline void ab_store16(uint8_t *p, uint16_t v)
+{
+    p[0] = (uint8_t)(v >> 8);
+    p[1] = (uint8_t)v;
+}
+
 #endif

@@ -183,11 +183,15 @@ static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, ui
     }
 }
 
-static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue, uint64_t now)
+static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue)
 {
     uint32_t count = ab_io_rx(io, w->burst, AB_WORKER_BURST);
 
     if (count) {
+        /* Read after the burst was taken: the time of the turn may be earlier than the stamps that XDP gave the frames.
+         */
+        uint64_t now = ab_now_ns();
+
         w->stamp_count = 0;
         for (uint32_t i = 0; i < count; i++)
             handle(w, io, &w->burst[i], queue, now, now + w->real_offset_ns);
@@ -241,7 +245,7 @@ uint32_t ab_worker_turn(struct ab_worker *w)
 
     for (uint32_t i = 0; i < w->io_end; i++)
         if (ab_likely(w->ios[i] != NULL))
-            moved += serve(w, w->ios[i], (uint16_t)i, before);
+            moved += serve(w, w->ios[i], (uint16_t)i);
     w->now = ab_now_ns();
     gap = w->now - before;
     AB_STAT_ADD(&s->turns, 1);
