@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,9 @@ SEED = int(os.environ.get("AFTERBURNER_SEED") or secrets.randbits(32))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell starts what it puts in the background with SIGINT ignored, and children inherit that: tests of Ctrl-C would
+    # wait for ever. A handler of ours is reset to the default in whatever is executed.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.hypothesis_seed is None:  # hypothesis draws from the same seed
         config.option.hypothesis_seed = SEED
 

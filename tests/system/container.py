@@ -41,7 +41,10 @@ ENVIRONMENT = {
 }
 _numbers = itertools.count()
 
-# Runs in a mount namespace of its own. $1: directory, $2: installed product, $3: name, $4: TARGET
+# The container's /tmp is its own: a checkout that lies there is put in by itself.
+CHECKOUT = f"--bind={ROOT}" if ROOT.is_relative_to("/tmp") else ""
+
+# Runs in a mount namespace of its own. $1: directory, $2: installed product, $3: name, $4: TARGET, $5: CHECKOUT
 BOOT = """
 set -eu
 mount -t tmpfs -o mode=755 rig "$1"
@@ -63,7 +66,7 @@ ln -sfn /dev/null etc/systemd/system/systemd-timesyncd.service
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs rig /run/systemd/nspawn
 exec systemd-nspawn -b -D "$1/root" --machine="$3" --hostname=rig --link-journal=no --register=no --keep-unit \\
-    --capability=all --system-call-filter=bpf --private-network --resolv-conf=off -- "systemd.unit=$4"
+    --capability=all --system-call-filter=bpf --private-network --resolv-conf=off $5 -- "systemd.unit=$4"
 """
 
 
@@ -84,7 +87,7 @@ class Container:
                 [
                     *("setpriv", "--pdeathsig", "TERM", "unshare", "--mount"),
                     *("bash", "-c", _joining(self._groups) + BOOT),
-                    *("rig", str(directory), str(stage), self.name, TARGET),
+                    *("rig", str(directory), str(stage), self.name, TARGET, CHECKOUT),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,

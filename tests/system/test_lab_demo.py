@@ -66,7 +66,7 @@ def test_it_shows_everything_and_leaves_nothing(mode: str, shown: str, tmp_path:
     text = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert f"received by {shown}" in text
     sent, flooded = (int(cell.replace(",", "")) for cell in row(text, "sent"))
-    assert sent == 1000 and flooded > 100_000
+    assert 900 <= sent <= 1000 and flooded > 100_000  # 500 a second for 2 s, less what a busy machine kept back
     # What is lost, is lost to this machine's other work; the sums must agree whatever happened.
     for i, total in enumerate((sent, flooded)):
         parts = [int(row(text, name)[i].replace(",", "")) for name in ("decoded", "malformed", "lost")]
