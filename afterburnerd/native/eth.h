@@ -46,12 +46,6 @@ static inline uint16_t ab_eth_fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
-static inline void ab_store16(uint8_t *p, uint16_t v)
-{
-    p[0] = (uint8_t)(v >> 8);
-    p[1] = (uint8_t)v;
-}
-
 static inline uint16_t ab_load16(const uint8_t *p)
 {
     return (uint16_t)(p[0] << 8 | p[1]);
