@@ -4,7 +4,7 @@
  * sequence word before and after. Sequence numbers are dense, so a reader that was overtaken knows exactly how many it
  * lost.
  *
- *   writer   seq = 2n+1 | release fence | fill | seq = 2n+2 (release) | head = n+1 (release)
+ *   writer   release fence | seq = 2n+1 | release fence | fill | seq = 2n+2 (release) | head = n+1 (release)
  *   reader   seq (acquire) == 2n+2 ? copy | acquire fence | seq == 2n+2 ? whole : overtaken */
 #ifndef AB_RECORD_H
 #define AB_RECORD_H
@@ -31,6 +31,9 @@ static inline struct ab_record *ab_record_begin(struct ab_record_writer *w)
 {
     struct ab_record *r = (struct ab_record *)(w->slots + (w->head & w->mask) * w->slot_bytes);
 
+    /* A reader that goes by `head` alone takes the slot's former record for whole until it sees that head has come
+     * here: so that is published before anything of the slot is touched. */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     __atomic_store_n(&r->seq, 2 * w->head + 1, __ATOMIC_RELAXED);
     /* Publishes "being written" to readers before any byte of the new record can be seen. */
     __atomic_thread_fence(__ATOMIC_RELEASE);

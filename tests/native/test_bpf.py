@@ -66,7 +66,7 @@ def test_an_object_without_a_program_is_refused(tmp_path: Path) -> None:
 
 def test_a_refused_load_listens_no_longer(tmp_path: Path) -> None:
     sources = [cc.ROOT / "tests/native/c/refused_load.c", cc.NATIVE / "bpf.c"]
-    program = cc.program(tmp_path / "refused_load", *sources, flags=["-lbpf"], sanitized=True)
+    program = cc.program(tmp_path / "refused_load", *sources, flags=["-lbpf"], sanitizer="memory")
     done = cc.run(program, OBJECT)
     assert done.returncode == 0, done.stderr
     assert "not permitted: this process lacks CAP_BPF and CAP_NET_ADMIN" in done.stdout

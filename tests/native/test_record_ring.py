@@ -12,20 +12,16 @@ from afterburnerd import client
 from afterburnerd.abi import shm
 from afterburnerd.abi.layout import Record
 from afterburnerd.abi.records import Ring, RingReader
+from tests import cc
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOT = 128 + 512
 
 
 @pytest.fixture(scope="module")
 def hammer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The writer of record.h, as a program of its own."""
-    program = tmp_path_factory.mktemp("hammer") / "record_hammer"
-    native = ROOT / "afterburnerd" / "native"
-    sources = [Path(__file__).with_name("record_hammer.c"), native / "record.c"]
-    command = ["gcc", "-std=gnu11", "-O2", "-I", native, "-I", ROOT / "bpf", *sources, "-o", program]
-    subprocess.run(command, check=True)
-    return program
+    sources = [cc.ROOT / "tests/native/c/record_hammer.c", cc.NATIVE / "record.c"]
+    return cc.program(tmp_path_factory.mktemp("hammer") / "record_hammer", *sources)
 
 
 def start(hammer: Path, name: str) -> subprocess.Popen[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -16,11 +15,10 @@ from afterburnerd.abi import schema
 from afterburnerd.abi.layout import Decoder, PortKind, Rule
 from afterburnerd.native import lib
 from afterburnerd.net.xdp import LocalPort, Settings, Use, XdpProgram, mapped
-from tests import netns
+from tests import cc, netns
 
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
-ROOT = Path(__file__).resolve().parents[2]
 BLOCK = {b.name: b for b in schema.BLOCKS}
 PORT = 8001
 
@@ -160,12 +158,8 @@ def test_echo_under_starvation_of_both_sides_recovers(rig: netns.Pair) -> None:
 
 
 def test_a_full_completion_ring_holds_frames_back_and_lets_them_go(rig: netns.Pair, tmp_path: Path) -> None:
-    program = tmp_path / "starve_completion"
-    subprocess.run(
-        ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/afterburnerd/native", f"-I{ROOT}/bpf",
-         "-o", program, ROOT / "tests/native/c/starve_completion.c", ROOT / "build/tree/libafterburner.a"],
-        check=True,
-    )  # fmt: skip
+    source = cc.ROOT / "tests/native/c/starve_completion.c"
+    program = cc.program(tmp_path / "starve_completion", source, cc.LIBRARY)
     lines = rig.near.run(str(program), str(rig.near.ifindex)).splitlines()
     stages = {}
     for line in lines:
