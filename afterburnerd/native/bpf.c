@@ -280,8 +280,14 @@ int ab_bpf_map(const struct ab_bpf *b, const char *name, struct ab_bpf_map *out,
         .name = bpf_map__name(map),
     };
     type = bpf_map__type(map);
-    if (type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_LRU_PERCPU_HASH)
-        out->value_bytes = (out->value_bytes + 7) / 8 * 8 * (uint32_t)libbpf_num_possible_cpus();
+    if (type == BPF_MAP_TYPE_PERCPU_ARRAY || type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_LRU_PERCPU_HASH) {
+        int cpus = libbpf_num_possible_cpus();
+
+        if (cpus < 0)
+            return ab_fail(err, cpus, "BPF map \"%s\": how many processors there may be is not known: %s: %s", name,
+                           strerror(-cpus), "/sys/devices/system/cpu/possible says so, where /sys is mounted");
+        out->value_bytes = (out->value_bytes + 7) / 8 * 8 * (uint32_t)cpus;
+    }
     return 0;
 }
 

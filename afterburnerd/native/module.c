@@ -143,11 +143,11 @@ static PyObject *frame_reverse(PyObject *self, PyObject *arg)
 
 static PyObject *parent_death(PyObject *self, PyObject *arg)
 {
-    long parent = PyLong_AsLong(arg);
     struct ab_error err = {0};
+    uint32_t parent;
 
     (void)self;
-    if (PyErr_Occurred())
+    if (!ab_module_u32(arg, &parent))
         return NULL;
     return ab_module_none(ab_sandbox_parent_death((pid_t)parent, &err), &err);
 }
@@ -160,6 +160,9 @@ static PyObject *sandbox_drop(PyObject *self, PyObject *args)
     (void)self;
     if (!PyArg_ParseTuple(args, "ii", &uid, &gid))
         return NULL;
+    if (uid < -1 || gid < -1)
+        return PyErr_Format(PyExc_ValueError, "user %d, group %d: -1 keeps who it is, others are not negative", uid,
+                            gid);
     return ab_module_none(ab_sandbox_drop((uid_t)uid, (gid_t)gid, &err), &err);
 }
 

@@ -19,10 +19,16 @@ static PyObject *tx_decode(PyObject *self, PyObject *arg)
     return PyBytes_FromStringAndSize((const char *)&tx, sizeof(tx));
 }
 
-/* tx_open: the argument's bytes, decoded, or a ValueError and NULL. Release `data` after use. */
+/* tx_open: the argument's bytes, decoded, or a ValueError and NULL. Release `data` after use. Bytes that can change are
+ * copied: making objects of the parts may run the garbage collector, and that any Python, between the decoder's checks
+ * and the walks that rely on them. */
 static const uint8_t *tx_open(PyObject *arg, Py_buffer *data, struct ab_tx *tx)
 {
-    if (PyObject_GetBuffer(arg, data, PyBUF_SIMPLE) < 0)
+    PyObject *bytes = PyBytes_CheckExact(arg) || !PyObject_CheckBuffer(arg) ? Py_NewRef(arg) : PyBytes_FromObject(arg);
+    int code = bytes ? PyObject_GetBuffer(bytes, data, PyBUF_SIMPLE) : -1;
+
+    Py_XDECREF(bytes); /* `data` holds it */
+    if (code < 0)
         return NULL;
     ab_tx_decode(tx, data->buf, (uint32_t)AB_MIN(data->len, UINT32_MAX));
     if (ab_tx_decoded(tx))

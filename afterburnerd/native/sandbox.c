@@ -33,6 +33,7 @@ int ab_sandbox_drop(uid_t uid, gid_t gid, struct ab_error *err)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[2] = {0};
+    const pid_t parent = getppid();
 
     /* The bounding set needs CAP_SETPCAP to shrink; without it nothing can be regained either, thanks to no_new_privs.
      */
@@ -50,9 +51,8 @@ int ab_sandbox_drop(uid_t uid, gid_t gid, struct ab_error *err)
         return ab_fail(err, -errno, "prctl(PR_SET_NO_NEW_PRIVS) failed: %s", strerror(errno));
     if (prctl(PR_SET_DUMPABLE, 0) != 0)
         return ab_fail(err, -errno, "prctl(PR_SET_DUMPABLE) failed: %s", strerror(errno));
-    /* setresuid clears it: say it again. */
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 ? 0
-                                                 : ab_fail(err, -errno, "prctl(PR_SET_PDEATHSIG): %s", strerror(errno));
+    /* setresuid clears it: say it again, and see whether the parent died in between. */
+    return ab_sandbox_parent_death(parent, err);
 }
 
 /* Allowed calls, most frequent first: the filter is a line of comparisons. */
@@ -109,6 +109,7 @@ static const unsigned allowed[] = {
 int ab_sandbox_seal(struct ab_error *err)
 {
     enum { COUNT = AB_ARRAY_LEN(allowed) };
+    _Static_assert(COUNT <= UINT8_MAX, "a jump of classic BPF skips 255 instructions at most");
     struct sock_filter code[COUNT + 6];
     struct sock_fprog program = {.filter = code};
     unsigned n = 0;

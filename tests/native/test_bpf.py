@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,24 @@ def test_a_socket_map_that_is_none_is_refused(tmp_path: Path) -> None:
     bpf.load({})
     with pytest.raises(OSError, match='"xsks" is no socket map'):
         bpf.set_xsk(0, -1)
+
+
+def test_an_unknown_number_of_processors_is_told() -> None:
+    code = f"""
+from afterburnerd.native import lib
+bpf = lib.Bpf({str(OBJECT)!r})
+bpf.load({{}})
+for call in (bpf.counters, lambda: bpf.map_items("counters")):
+    try:
+        call()
+    except OSError as error:
+        print(error.errno, error)
+"""
+    hidden = 'mount -t tmpfs none /sys/devices/system/cpu && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", hidden, "sh", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.count("how many processors there may be is not known") == 2, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{errno.ENOENT} ")
 
 
 def test_a_frame_beyond_all_bounds_is_refused() -> None:

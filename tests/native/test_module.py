@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import array
+import gc
 import mmap
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -277,6 +280,15 @@ def test_a_record_ring_is_held_while_it_is_in_use_and_not_longer(parts: Parts) -
     parts.worker.run(1)
 
 
+@pytest.mark.parametrize(("uid", "gid"), [(-2, -1), (-1, -2), (-(1 << 31), -1)])
+def test_a_user_who_cannot_be_is_refused(uid: int, gid: int) -> None:
+    code = (
+        f"from afterburnerd.native import lib; lib.sandbox_drop({uid}, {gid})"  # were it done, it could not be undone
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"ValueError: user {uid}, group {gid}: -1 keeps" in done.stderr
+
+
 # --- what it says ---------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +301,39 @@ def test_an_error_arrives_whatever_bytes_it_quotes() -> None:
 
 
 # --- batches of transactions ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", [lib.tx_instructions, lib.tx_lookups, lib.tx_sanitize, lib.tx_config])
+def test_bytes_that_change_meanwhile_are_read_as_they_were(call: Callable[[bytes | bytearray], object]) -> None:
+    """Making objects runs the garbage collector, which runs what it likes, between the decoder's checks and the walk."""
+
+    class Vandal:
+        def __init__(self, data: bytearray) -> None:
+            self.data, self.itself = data, self
+
+        def __del__(self) -> None:
+            self.data[:] = b"\xff" * len(self.data)
+
+    from afterburnerd.lab.transactions import Maker  # here: what it imports leaks, and the leak test imports this module
+
+    maker = Maker(1)
+    for shape in ("swap-v0", "swap-v1"):
+        whole = maker.make(shape)
+        data = bytearray(whole)
+        want = call(whole)
+        threshold = gc.get_threshold()
+        gc.collect()
+        gc.disable()
+        Vandal(data)  # garbage from here on
+        try:
+            gc.set_threshold(1)
+            gc.enable()
+            assert call(data) == want
+        finally:
+            gc.set_threshold(*threshold)
+            gc.enable()
+    with pytest.raises(TypeError):
+        call([1, 2, 3])  # type: ignore[arg-type]
 
 
 def test_a_batch_whose_results_lie_over_its_bounds_reads_what_was_given() -> None:

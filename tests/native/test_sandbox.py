@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import netns
+from tests import cc, netns
 from tests.system.daemonrig import Daemon
 
 SEALED = """
@@ -80,6 +81,13 @@ def test_a_process_whose_parent_is_gone_is_told_so() -> None:
     done = subprocess.run([sys.executable, "-c", code], timeout=30, capture_output=True, text=True)
     assert done.returncode == 1
     assert "is gone" in done.stderr
+
+
+def test_a_parent_that_dies_while_the_user_changes_is_noticed(tmp_path: Path) -> None:
+    sources = [cc.ROOT / "tests/native/c/orphan.c", cc.NATIVE / "sandbox.c"]
+    program = cc.program(tmp_path / "orphan", *sources, flags=["-Wl,--wrap=setresuid"])
+    done = cc.run(program)
+    assert (done.returncode, done.stdout) == (0, f"{errno.ESRCH}\n"), done.stderr
 
 
 def assert_holds_nothing(status: str) -> None:

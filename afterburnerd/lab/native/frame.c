@@ -55,7 +55,8 @@ int ab_lab_payloads_load(struct ab_lab_payloads *p, const struct ab_lab_options 
     for (uint8_t head[2]; fread(head, 1, 2, f) == 2;) {
         uint32_t len = head[0] | (uint32_t)head[1] << 8;
 
-        if (len > most || fread(p->bytes + used, 1, len, f) != len) {
+        /* A file may have more to give than its size said: a device, or one that grows. */
+        if (len > most || used + 2 * (p->count + 1ull) + len > size || fread(p->bytes + used, 1, len, f) != len) {
             rc = ab_fail(err, AB_EINVAL, "%s: payload %u is cut off or longer than the %u bytes that fit a frame",
                          o->payloads, p->count, most);
             goto out;
