@@ -314,7 +314,8 @@ def test_bytes_that_change_meanwhile_are_read_as_they_were(call: Callable[[bytes
         def __del__(self) -> None:
             self.data[:] = b"\xff" * len(self.data)
 
-    from afterburnerd.lab.transactions import Maker  # here: what it imports leaks, and the leak test imports this module
+    # Here: what it imports leaks, and the leak test imports this module.
+    from afterburnerd.lab.transactions import Maker
 
     maker = Maker(1)
     for shape in ("swap-v0", "swap-v1"):
