@@ -1,0 +1,56 @@
+/* What a crypto library has to offer below quic_crypto.c: keys in its own form, an AEAD on whole packets, and masks.
+ *
+ * Functions take whole batches, so that a library is called through a pointer once a batch and not once a packet. None
+ * of them looks at a header: bounds were checked, and header protection is applied, by the caller. */
+#ifndef AB_QUIC_CRYPTO_BACKEND_H
+#define AB_QUIC_CRYPTO_BACKEND_H
+
+#include <string.h>
+
+#include "quic_crypto.h"
+
+#define AB_QUIC_MASK_BYTES 5 /* one for the first byte, four for the number */
+#define AB_QUIC_MASKS 32     /* masks made at once */
+
+/* ab_quic_sample: where a mask is taken from, and where it goes. */
+struct ab_quic_sample {
+    const struct ab_quic_hp *hp;
+    const uint8_t *bytes; /* 16 of them */
+    uint8_t mask[16];     /* the first 5 count */
+};
+
+struct ab_quic_backend {
+    int (*key_set)(struct ab_quic_crypto *c, struct ab_quic_key *key, const uint8_t *bytes);
+    int (*hp_set)(struct ab_quic_crypto *c, struct ab_quic_hp *hp, const uint8_t *bytes);
+    /* forget: contexts that hold this owner's key hold it no longer; the struct itself is wiped by the caller */
+    void (*forget)(struct ab_quic_crypto *c, uint64_t owner);
+    /* seal, open: of every op whose status is 0; status becomes what happened */
+    void (*seal)(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
+    void (*open)(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
+    void (*mask)(struct ab_quic_crypto *c, struct ab_quic_sample *samples, uint32_t n);
+};
+
+/* ab_quic_nonce: the IV, its last 8 bytes xor the packet number in network order (RFC 9001 5.3). */
+static inline void ab_quic_nonce(uint8_t nonce[AB_QUIC_IV_BYTES], const uint8_t iv[AB_QUIC_IV_BYTES], uint64_t number)
+{
+    uint64_t low;
+
+    memcpy(nonce, iv, 4);
+    memcpy(&low, iv + 4, 8);
+    low ^= __builtin_bswap64(number);
+    memcpy(nonce + 4, &low, 8);
+}
+
+/* quic_crypto_libcrypto.c */
+extern const struct ab_quic_backend ab_quic_libcrypto;
+int ab_quic_libcrypto_init(struct ab_quic_crypto *c, struct ab_error *err);
+void ab_quic_libcrypto_fini(struct ab_quic_crypto *c);
+/* ab_quic_libcrypto_hmac: HMAC-SHA-256, or SHA-384 for AES-256, without allocating; out has ab_quic_secret_bytes. */
+int ab_quic_libcrypto_hmac(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data,
+                           uint32_t len, uint8_t *out);
+
+/* quic_crypto_ipsec.c: NULL where the library is absent, old, or was not built for; `err` says why. */
+const struct ab_quic_backend *ab_quic_ipsec_init(struct ab_quic_crypto *c, const char *arch, struct ab_error *err);
+void ab_quic_ipsec_fini(struct ab_quic_crypto *c);
+
+#endif
