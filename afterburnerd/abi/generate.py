@@ -148,7 +148,7 @@ def py_format(s: Struct) -> str:
         if is_pad(f.name):
             fmt += f"{size_of(f.type) * f.count}x"
         elif f.type not in SIZES:
-            fmt += f"{size_of(f.type)}s"
+            fmt += f"{size_of(f.type) * f.count}s"
         elif f.type == "u8" and f.count > 1:
             fmt += f"{f.count}s"
         elif f.count > 1:
@@ -164,7 +164,11 @@ def py_struct(s: Struct) -> str:
     fields = [f for f in s.fields if not is_pad(f.name)]
     rows, to_bytes, from_bytes = [], [], []
     for i, f in enumerate(fields):
-        if f.type not in SIZES:
+        if f.type not in SIZES and f.count > 1:
+            rows.append(f"    {f.name}: tuple[{camel(f.type)}, ...] = ()  # {f.help}")
+            to_bytes.append(f"pack_array(self.{f.name}, {camel(f.type)}, {f.count})")
+            from_bytes.append(f"unpack_array(v[{i}], {camel(f.type)})")
+        elif f.type not in SIZES:
             rows.append(f"    {f.name}: {camel(f.type)}  # {f.help}")
             to_bytes.append(f"self.{f.name}.pack()")
             from_bytes.append(f"{camel(f.type)}.unpack(v[{i}])")
@@ -173,8 +177,8 @@ def py_struct(s: Struct) -> str:
             rows.append(f"    {f.name}: {kind} = {default}  # {f.help}")
             to_bytes.append(f"self.{f.name}")
             from_bytes.append(f"v[{i}]")
-    nested = [r for r, f in zip(rows, fields, strict=True) if f.type not in SIZES]
-    plain = [r for r, f in zip(rows, fields, strict=True) if f.type in SIZES]
+    nested = [r for r, f in zip(rows, fields, strict=True) if f.type not in SIZES and f.count == 1]
+    plain = [r for r, f in zip(rows, fields, strict=True) if f.type in SIZES or f.count > 1]
     call = [f"{f.name}={x}" for f, x in zip(fields, from_bytes, strict=True)]
     offsets, offset = [], 0
     for f in s.fields:
@@ -197,12 +201,40 @@ def py_struct(s: Struct) -> str:
             f"        return self.LAYOUT.pack({', '.join(to_bytes)})",
             "",
             "    @classmethod",
-            f"    def unpack(cls, data: Buffer, offset: int = 0) -> {camel(s.name)}:",
+            "    def unpack(cls, data: Buffer, offset: int = 0) -> Self:",
             "        v = cls.LAYOUT.unpack_from(data, offset)",
             f"        return cls({', '.join(call)})",
             "",
         ]
     )
+
+
+# What the generated file needs for arrays of structs: fewer than there is room for are filled up with zero.
+ARRAYS = """
+
+class Packable(Protocol):
+    SIZE: ClassVar[int]
+
+    def pack(self) -> bytes: ...
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self: ...
+
+
+T = TypeVar("T", bound=Packable)
+
+
+def pack_array(items: tuple[T, ...], of: type[T], room: int) -> bytes:
+    if len(items) > room:
+        raise ValueError(f"{len(items)} of {of.__name__}, room for {room}")
+    return b"".join(item.pack() for item in items)
+
+
+def unpack_array(data: bytes, of: type[T]) -> tuple[T, ...]:
+    return tuple(of.unpack(data, i) for i in range(0, len(data), of.SIZE))
+
+
+"""
 
 
 def py_enum(e: Enum) -> str:
@@ -222,7 +254,7 @@ def layout_python() -> str:
         "",
         "import struct",
         "from enum import IntEnum",
-        "from typing import ClassVar",
+        "from typing import ClassVar, Protocol, Self, TypeVar",
         "",
         "import msgspec",
         "",
@@ -234,8 +266,7 @@ def layout_python() -> str:
         f"HIST_SUB_BITS = {HIST_SUB_BITS}",
         f"HIST_BUCKETS = {HIST_BUCKETS}",
         *(f"{c.name} = {c.value}  # {c.help}" for c in schema.CONSTANTS),
-        "",
-        "",
+        ARRAYS,
     ]
     bodies = [py_enum(e) for e in schema.ENUMS] + [py_struct(s) for s in ordered_structs()]
     return "\n".join(head) + "\n\n".join(bodies)

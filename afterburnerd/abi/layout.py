@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -25,6 +25,40 @@ MAX_RULES = 64  # capture rules of one configuration
 STAMP_MAGIC = 4702413677801590833  # second word of the metadata that XDP puts in front of a frame
 XDP_STAMP = 1  # settings flag: put struct ab_xdp_meta in front of redirected frames
 PORT_LISTEN = 1  # port flag: we accept connections here, so Initials go through the buckets
+QUIC_CIDS = 8  # connection IDs of each side that an adoption hands over at most
+QUIC_EARLY = 16  # ranges of 0-RTT packet numbers that an adoption hands over at most
+QUIC_TPARAMS = 512  # longest transport-parameter extension
+QUIC_CRYPTO = 1024  # longest run of 1-RTT CRYPTO bytes of one command or event
+QUIC_REASON = 256  # longest reason phrase that is sent or reported; a longer one is cut
+QUIC_COMMAND_BYTES = 4096  # slot of the command ring
+QUIC_EVENT_BYTES = 2048  # slot of the event ring
+QUIC_RING_MAGIC = 3553712094509680194  # first word of a ring of commands or events
+QUIC_SEND_FIN = 1  # SEND flag: ends the stream (implied by UNI)
+QUIC_SEND_MORE = 2  # SEND flag: the next SEND of this connection continues the message
+QUIC_CLOSE_APP = 1  # CLOSE flag: the code is the application's (frame 0x1d)
+
+
+class Packable(Protocol):
+    SIZE: ClassVar[int]
+
+    def pack(self) -> bytes: ...
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self: ...
+
+
+T = TypeVar("T", bound=Packable)
+
+
+def pack_array(items: tuple[T, ...], of: type[T], room: int) -> bytes:
+    if len(items) > room:
+        raise ValueError(f"{len(items)} of {of.__name__}, room for {room}")
+    return b"".join(item.pack() for item in items)
+
+
+def unpack_array(data: bytes, of: type[T]) -> tuple[T, ...]:
+    return tuple(of.unpack(data, i) for i in range(0, len(data), of.SIZE))
+
 
 class XdpReason(IntEnum):
     """What the XDP program did with a frame, and why; one pair of counters each; the first word is the verdict."""
@@ -126,6 +160,8 @@ class RecordKind(IntEnum):
     TRANSACTION = 1  # a decoded Solana transaction
     MALFORMED = 2  # bytes that should have been a transaction; `reason` says why not
     DATAGRAM = 3  # bytes that nobody was asked to decode
+    STREAM = 4  # bytes of a QUIC stream; `quic_data` stands in place of `tx`
+    QUIC_DATAGRAM = 5  # a QUIC DATAGRAM; `quic_data` stands in place of `tx`
 
 
 class Decoder(IntEnum):
@@ -176,6 +212,114 @@ class TxSanitize(IntEnum):
     EXTRA_SIGNATURES = 13  # more signatures than the header requires
 
 
+class QuicRole(IntEnum):
+    """Which end of a connection we are."""
+
+    CLIENT = 0  # we dialled
+    SERVER = 1  # we accepted
+
+
+class QuicRefusal(IntEnum):
+    """Why a connection was not adopted."""
+
+    NONE = 0  # adopted
+    FULL = 1  # the connection table is full: answer CONNECTION_REFUSED
+    DUPLICATE = 2  # a connection of this number, or one of its connection IDs, is there already
+    VERSION = 3  # not QUIC version 1
+    SUITE = 4  # not a cipher suite of ours
+    TPARAMS = 5  # our own transport parameters cannot be read, or promise more than the engine has room for
+    PEER_TPARAMS = 6  # the peer's transport parameters are wrong: close with TRANSPORT_PARAMETER_ERROR
+    CIDS = 7  # no connection ID of one side, too many, or of a wrong length
+    PATH = 8  # the path is not complete
+    LENGTH = 9  # a length or count is beyond its room
+    CRYPTO = 10  # keys could not be derived
+    CLOSING = 11  # the worker is closing all its connections
+
+
+class QuicOutcome(IntEnum):
+    """What became of a message that was accepted for sending."""
+
+    ACKNOWLEDGED = 0  # the peer has acknowledged every byte
+    CLOSED = 1  # the connection was closed before all was acknowledged; it may or may not have arrived
+    RESET = 2  # we reset the stream before all was acknowledged
+    STOPPED = 3  # the peer asked to stop sending (STOP_SENDING)
+    LOST = 4  # DATAGRAM: declared lost (it is not sent again)
+    EXPIRED = 5  # waited in a queue beyond its time
+
+
+class QuicClose(IntEnum):
+    """How a connection ended."""
+
+    LOCAL = 0  # we closed it, on command
+    ERROR = 1  # we closed it for an error of the peer; the code says which
+    PEER = 2  # the peer closed it
+    IDLE = 3  # nothing was heard for the idle timeout
+    RESET = 4  # stateless reset by the peer
+    DROPPED = 5  # forgotten on command, without a packet
+
+
+class QuicState(IntEnum):
+    """State of a connection in the engine."""
+
+    FREE = 0  # no connection
+    HANDSHAKE = 1  # client: complete, not confirmed (HANDSHAKE_DONE has not come)
+    OPEN = 2  # confirmed
+    CLOSING = 3  # CONNECTION_CLOSE sent; repeats it for 3 PTO
+    DRAINING = 4  # the peer closed: silent for 3 PTO
+
+
+class QuicSend(IntEnum):
+    """How a message travels."""
+
+    UNI = 0  # a unidirectional stream of its own, with FIN: a transaction
+    BIDI_OPEN = 1  # opens a bidirectional stream; its ID is told by the call, or by the event STREAM
+    STREAM = 2  # on an open stream whose ID is given
+    DATAGRAM = 3  # a DATAGRAM frame (RFC 9221), not repeated
+    UNI_OPEN = 4  # opens a unidirectional stream that stays open
+
+
+class QuicCommandKind(IntEnum):
+    """What a command asks for; in brackets the body behind struct quic_command."""
+
+    NONE = 0  # nothing
+    ADOPT = 1  # adopt a connection [quic_adopt]; answered by ADOPTED with the same number
+    INJECT = 2  # a datagram that reached the kernel socket [quic_inject, then its bytes]
+    STOCK = 3  # more connection IDs of ours [quic_cid, any number]
+    SEND = 4  # a message [its bytes]; how: enum quic_send; token, stream, flags SEND_*
+    CLOSE = 5  # close [reason phrase]; code, flags CLOSE_APP
+    RESET_STREAM = 6  # reset our side of a stream; stream, code
+    STOP_SENDING = 7  # ask the peer to stop a stream; stream, code
+    PATH = 8  # our side of the path changed: neighbour, route, MTU [path]
+    UPDATE_KEYS = 9  # update keys now
+    PING = 10  # send a PING
+    TRACE = 11  # code: bit 0 qlog, bit 1 key log
+    DROP = 12  # forget the connection without a packet
+    CLOSE_ALL = 13  # close every connection [reason phrase]; code, flags CLOSE_APP; no more are adopted
+    CRYPTO = 14  # more 1-RTT CRYPTO bytes to send, behind those sent before [bytes]
+
+
+class QuicEventKind(IntEnum):
+    """What an event tells; in brackets the body behind struct quic_event."""
+
+    NONE = 0  # nothing
+    ADOPTED = 1  # answer to ADOPT: number; code: enum quic_refusal
+    CONFIRMED = 2  # the handshake is confirmed: Initial and Handshake keys may go
+    CRYPTO = 3  # 1-RTT CRYPTO bytes in order (session tickets); number: offset [bytes]
+    TOKEN = 4  # NEW_TOKEN [token]
+    RESET_TOKEN = 5  # a connection ID of the peer is in use or was given up (code 1) [quic_cid]
+    CID_RETIRED = 6  # the peer retired a connection ID of ours [quic_cid]
+    CIDS_LOW = 7  # the stock of connection IDs is low; number: how many are wanted
+    MIGRATED = 8  # the peer's address changed and is validated [path]
+    DONE = 9  # fate of a message: token, code: enum quic_outcome, number: when it was first sent, ns
+    CLOSED = 10  # by: enum quic_close, code, is_app, number: frame type [quic_closed, then reason]
+    KEYS = 11  # for a key log; number: generation, code 1: our sending secret, 0: the peer's [secret]
+    QLOG = 12  # what happened, for qlog; code: which [see there]
+    STREAM = 13  # answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID
+    REFUSED = 14  # a command was refused: number, code: negated AB_QUIC_E..., token of a SEND
+    EARLY = 15  # 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range]
+    KEY_UPDATE = 16  # a key update took place; number: generation, code 1: started by us
+
+
 class XdpBudget(msgspec.Struct, frozen=True):
     """A rate and a burst, as the XDP program counts them; all zero: no limit."""
 
@@ -190,7 +334,7 @@ class XdpBudget(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.interval_ns, self.window_ns)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> XdpBudget:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(interval_ns=v[0], window_ns=v[1])
 
@@ -225,9 +369,121 @@ class Tx(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.version, self.reason, self.num_required, self.num_ro_signed, self.num_ro_unsigned, self.config_mask, self.num_signatures, self.num_accounts, self.num_instructions, self.num_lookups, self.length, self.signatures_off, self.message_off, self.accounts_off, self.blockhash_off, self.instructions_off, self.lookups_off, self.config_off)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Tx:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(version=v[0], reason=v[1], num_required=v[2], num_ro_signed=v[3], num_ro_unsigned=v[4], config_mask=v[5], num_signatures=v[6], num_accounts=v[7], num_instructions=v[8], num_lookups=v[9], length=v[10], signatures_off=v[11], message_off=v[12], accounts_off=v[13], blockhash_off=v[14], instructions_off=v[15], lookups_off=v[16], config_off=v[17])
+
+
+class Path(msgspec.Struct, frozen=True):
+    """Everything needed to put a datagram on the way to a peer."""
+
+    local: bytes = bytes(16)  # our address, IPv4 mapped
+    remote: bytes = bytes(16)  # the peer's address, IPv4 mapped
+    local_port: int = 0  # our port, host order
+    remote_port: int = 0  # the peer's port, host order
+    vlan_outer: int = 0  # outer VLAN ID, 0: untagged
+    vlan_inner: int = 0  # inner VLAN ID, 0: none
+    dmac: bytes = bytes(6)  # MAC address of the next hop
+    smac: bytes = bytes(6)  # our MAC address
+    family: int = 0  # 4 or 6
+    ttl: int = 0  # TTL or hop limit
+    dscp: int = 0  # DSCP, 0 to 63
+    io: int = 0  # how datagrams leave: 0 AF_XDP, 1 socket
+    mtu: int = 0  # largest UDP payload that the interface allows, bytes
+    slot: int = 0  # source of the worker that sends: index of its ios
+    generation: int = 0  # counts changes; set by whoever changes the path
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16s16sHHHH6s6sBBBBHHI")
+    SIZE: ClassVar[int] = 64
+    OFFSETS: ClassVar[dict[str, int]] = {"local": 0, "remote": 16, "local_port": 32, "remote_port": 34, "vlan_outer": 36, "vlan_inner": 38, "dmac": 40, "smac": 46, "family": 52, "ttl": 53, "dscp": 54, "io": 55, "mtu": 56, "slot": 58, "generation": 60}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.local, self.remote, self.local_port, self.remote_port, self.vlan_outer, self.vlan_inner, self.dmac, self.smac, self.family, self.ttl, self.dscp, self.io, self.mtu, self.slot, self.generation)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(local=v[0], remote=v[1], local_port=v[2], remote_port=v[3], vlan_outer=v[4], vlan_inner=v[5], dmac=v[6], smac=v[7], family=v[8], ttl=v[9], dscp=v[10], io=v[11], mtu=v[12], slot=v[13], generation=v[14])
+
+
+class QuicCid(msgspec.Struct, frozen=True):
+    """A connection ID with its stateless reset token."""
+
+    seq: int = 0  # sequence number
+    len: int = 0  # bytes of `cid` in use, 0 to 20
+    has_token: int = 0  # 1: `token` is set
+    cid: bytes = bytes(20)  # the connection ID
+    token: bytes = bytes(16)  # stateless reset token
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QBB6x20s4x16s")
+    SIZE: ClassVar[int] = 56
+    OFFSETS: ClassVar[dict[str, int]] = {"seq": 0, "len": 8, "has_token": 9, "cid": 16, "token": 40}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.seq, self.len, self.has_token, self.cid, self.token)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(seq=v[0], len=v[1], has_token=v[2], cid=v[3], token=v[4])
+
+
+class QuicRange(msgspec.Struct, frozen=True):
+    """A range of packet numbers."""
+
+    first: int = 0  # lowest
+    last: int = 0  # highest, inclusive
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQ")
+    SIZE: ClassVar[int] = 16
+    OFFSETS: ClassVar[dict[str, int]] = {"first": 0, "last": 8}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.first, self.last)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(first=v[0], last=v[1])
+
+
+class QuicCounts(msgspec.Struct, frozen=True):
+    """What a connection counted over its life."""
+
+    packets_sent: int = 0  # packets
+    packets_received: int = 0  # packets that could be opened
+    packets_lost: int = 0  # packets of ours declared lost
+    packets_spurious: int = 0  # of those, packets that were acknowledged later
+    packets_duplicate: int = 0  # packets that came again
+    packets_undecryptable: int = 0  # packets that could not be opened
+    bytes_sent: int = 0  # UDP payload
+    bytes_received: int = 0  # UDP payload of packets that could be opened
+    messages_sent: int = 0  # messages accepted for sending
+    messages_acked: int = 0  # messages acknowledged whole
+    messages_failed: int = 0  # messages with another fate
+    messages_resent: int = 0  # messages, or parts, that were sent again after a loss
+    streams_received: int = 0  # streams of the peer that ended whole
+    stream_bytes_received: int = 0  # their bytes, and those of streams still open
+    datagrams_sent: int = 0  # DATAGRAM frames
+    datagrams_received: int = 0  # DATAGRAM frames
+    ptos: int = 0  # probe timeouts
+    congestion_events: int = 0  # reductions of the window
+    blocked_credit_ns: int = 0  # time with data but no credit of the peer (stream count or flow control)
+    blocked_window_ns: int = 0  # time with data but no room in the congestion window
+    key_updates: int = 0  # generations, both directions
+    migrations: int = 0  # changes of the peer's address that were validated
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQQQQQQ")
+    SIZE: ClassVar[int] = 176
+    OFFSETS: ClassVar[dict[str, int]] = {"packets_sent": 0, "packets_received": 8, "packets_lost": 16, "packets_spurious": 24, "packets_duplicate": 32, "packets_undecryptable": 40, "bytes_sent": 48, "bytes_received": 56, "messages_sent": 64, "messages_acked": 72, "messages_failed": 80, "messages_resent": 88, "streams_received": 96, "stream_bytes_received": 104, "datagrams_sent": 112, "datagrams_received": 120, "ptos": 128, "congestion_events": 136, "blocked_credit_ns": 144, "blocked_window_ns": 152, "key_updates": 160, "migrations": 168}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.packets_sent, self.packets_received, self.packets_lost, self.packets_spurious, self.packets_duplicate, self.packets_undecryptable, self.bytes_sent, self.bytes_received, self.messages_sent, self.messages_acked, self.messages_failed, self.messages_resent, self.streams_received, self.stream_bytes_received, self.datagrams_sent, self.datagrams_received, self.ptos, self.congestion_events, self.blocked_credit_ns, self.blocked_window_ns, self.key_updates, self.migrations)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(packets_sent=v[0], packets_received=v[1], packets_lost=v[2], packets_spurious=v[3], packets_duplicate=v[4], packets_undecryptable=v[5], bytes_sent=v[6], bytes_received=v[7], messages_sent=v[8], messages_acked=v[9], messages_failed=v[10], messages_resent=v[11], streams_received=v[12], stream_bytes_received=v[13], datagrams_sent=v[14], datagrams_received=v[15], ptos=v[16], congestion_events=v[17], blocked_credit_ns=v[18], blocked_window_ns=v[19], key_updates=v[20], migrations=v[21])
 
 
 class XdpSettings(msgspec.Struct, frozen=True):
@@ -247,7 +503,7 @@ class XdpSettings(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.mac, self.flags, self.initial_global.pack(), self.initial_source.pack(), self.short_global.pack())
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> XdpSettings:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(mac=v[0], flags=v[1], initial_global=XdpBudget.unpack(v[2]), initial_source=XdpBudget.unpack(v[3]), short_global=XdpBudget.unpack(v[4]))
 
@@ -268,7 +524,7 @@ class PortKey(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.addr, self.port, self.vlan_outer, self.vlan_inner)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> PortKey:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(addr=v[0], port=v[1], vlan_outer=v[2], vlan_inner=v[3])
 
@@ -288,7 +544,7 @@ class Port(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.kind, self.flags, self.rule)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Port:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(kind=v[0], flags=v[1], rule=v[2])
 
@@ -308,7 +564,7 @@ class Cid(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.worker, self.queue, self.flags)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Cid:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(worker=v[0], queue=v[1], flags=v[2])
 
@@ -329,7 +585,7 @@ class FlowKey(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.src, self.dst, self.sport, self.dport)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> FlowKey:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(src=v[0], dst=v[1], sport=v[2], dport=v[3])
 
@@ -348,7 +604,7 @@ class Flow(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.rx_queue, self.seen_ns)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Flow:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(rx_queue=v[0], seen_ns=v[1])
 
@@ -366,7 +622,7 @@ class BucketKey(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.prefix)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> BucketKey:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(prefix=v[0])
 
@@ -384,7 +640,7 @@ class Bucket(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.full_ns)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Bucket:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(full_ns=v[0])
 
@@ -403,7 +659,7 @@ class XdpCount(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.packets, self.octets)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> XdpCount:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(packets=v[0], octets=v[1])
 
@@ -422,7 +678,7 @@ class XdpMeta(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.ktime_ns, self.magic)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> XdpMeta:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(ktime_ns=v[0], magic=v[1])
 
@@ -447,7 +703,7 @@ class Segment(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.magic, self.version, self.total_bytes, self.created_ns, self.text_offset, self.text_capacity, self.text_bytes, self.text_seq)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Segment:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(magic=v[0], version=v[1], total_bytes=v[2], created_ns=v[3], text_offset=v[4], text_capacity=v[5], text_bytes=v[6], text_seq=v[7])
 
@@ -470,7 +726,7 @@ class Rule(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.addr, self.port, self.vlan_outer, self.vlan_inner, self.rule, self.decoder)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Rule:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(addr=v[0], port=v[1], vlan_outer=v[2], vlan_inner=v[3], rule=v[4], decoder=v[5])
 
@@ -494,7 +750,7 @@ class RecordRing(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.magic, self.version, self.slot_bytes, self.slots, self.worker, self.created_ns, self.head)
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> RecordRing:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(magic=v[0], version=v[1], slot_bytes=v[2], slots=v[3], worker=v[4], created_ns=v[5], head=v[6])
 
@@ -527,6 +783,195 @@ class Record(msgspec.Struct, frozen=True):
         return self.LAYOUT.pack(self.seq, self.time_ns, self.stamp_ns, self.mono_ns, self.src, self.dst, self.sport, self.dport, self.rule, self.kind, self.reason, self.queue, self.worker, self.length, self.stored, self.tx.pack())
 
     @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Record:
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(seq=v[0], time_ns=v[1], stamp_ns=v[2], mono_ns=v[3], src=v[4], dst=v[5], sport=v[6], dport=v[7], rule=v[8], kind=v[9], reason=v[10], queue=v[11], worker=v[12], length=v[13], stored=v[14], tx=Tx.unpack(v[15]))
+
+
+class QuicAdopt(msgspec.Struct, frozen=True):
+    """A connection whose handshake is complete, as it goes to the engine; nothing of it is kept by the supervisor after ADOPTED."""
+
+    path: Path  # validated path
+    local_cids: tuple[QuicCid, ...] = ()  # connection IDs of ours, all in the map `cids`, by sequence number
+    peer_cids: tuple[QuicCid, ...] = ()  # connection IDs of the peer, by sequence number
+    early: tuple[QuicRange, ...] = ()  # 0-RTT packets sent and not yet acknowledged
+    id: int = 0  # the supervisor's number of the connection, never 0
+    version: int = 0  # QUIC version: 1
+    role: int = 0  # enum quic_role
+    suite: int = 0  # 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305 (enum ab_quic_suite)
+    confirmed: int = 0  # 1: the handshake is confirmed (a server's is on adoption)
+    early_accepted: int = 0  # 1: 0-RTT was accepted, so its streams count as opened
+    tx_secret: bytes = bytes(48)  # our 1-RTT traffic secret of generation 0
+    rx_secret: bytes = bytes(48)  # the peer's
+    next_pn: int = 0  # lowest packet number that was never used in the application space
+    crypto_rx_offset: int = 0  # 1-RTT CRYPTO bytes of the peer that TLS has consumed already
+    idle_deadline_ns: int = 0  # CLOCK_MONOTONIC at which the idle timeout of the handshake ends, 0: count from now
+    rtt_hint_ns: int = 0  # round-trip time seen by the handshake, 0: none
+    peer_cid_in_use: int = 0  # sequence number of the peer's connection ID to send to
+    next_uni: int = 0  # unidirectional streams opened in 0-RTT
+    next_bidi: int = 0  # bidirectional streams opened in 0-RTT
+    early_data: int = 0  # stream bytes sent in 0-RTT: they count against the peer's MAX_DATA
+    local_count: int = 0  # connection IDs in local_cids
+    peer_count: int = 0  # connection IDs in peer_cids
+    early_count: int = 0  # ranges in early
+    crypto_len: int = 0  # bytes in crypto
+    local_tparams_len: int = 0  # bytes in local_tparams
+    remote_tparams_len: int = 0  # bytes in remote_tparams
+    local_tparams: bytes = bytes(512)  # our transport parameters, as in the TLS extension
+    remote_tparams: bytes = bytes(512)  # the peer's, as in the TLS extension
+    crypto: bytes = bytes(1024)  # 1-RTT CRYPTO bytes to send from offset 0 (server: session tickets)
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<64s448s448s256sQIBBBB48s48sQQQQQQQQIIIIII512s512s1024s")
+    SIZE: ClassVar[int] = 3464
+    OFFSETS: ClassVar[dict[str, int]] = {"path": 0, "local_cids": 64, "peer_cids": 512, "early": 960, "id": 1216, "version": 1224, "role": 1228, "suite": 1229, "confirmed": 1230, "early_accepted": 1231, "tx_secret": 1232, "rx_secret": 1280, "next_pn": 1328, "crypto_rx_offset": 1336, "idle_deadline_ns": 1344, "rtt_hint_ns": 1352, "peer_cid_in_use": 1360, "next_uni": 1368, "next_bidi": 1376, "early_data": 1384, "local_count": 1392, "peer_count": 1396, "early_count": 1400, "crypto_len": 1404, "local_tparams_len": 1408, "remote_tparams_len": 1412, "local_tparams": 1416, "remote_tparams": 1928, "crypto": 2440}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.path.pack(), pack_array(self.local_cids, QuicCid, 8), pack_array(self.peer_cids, QuicCid, 8), pack_array(self.early, QuicRange, 16), self.id, self.version, self.role, self.suite, self.confirmed, self.early_accepted, self.tx_secret, self.rx_secret, self.next_pn, self.crypto_rx_offset, self.idle_deadline_ns, self.rtt_hint_ns, self.peer_cid_in_use, self.next_uni, self.next_bidi, self.early_data, self.local_count, self.peer_count, self.early_count, self.crypto_len, self.local_tparams_len, self.remote_tparams_len, self.local_tparams, self.remote_tparams, self.crypto)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(path=Path.unpack(v[0]), local_cids=unpack_array(v[1], QuicCid), peer_cids=unpack_array(v[2], QuicCid), early=unpack_array(v[3], QuicRange), id=v[4], version=v[5], role=v[6], suite=v[7], confirmed=v[8], early_accepted=v[9], tx_secret=v[10], rx_secret=v[11], next_pn=v[12], crypto_rx_offset=v[13], idle_deadline_ns=v[14], rtt_hint_ns=v[15], peer_cid_in_use=v[16], next_uni=v[17], next_bidi=v[18], early_data=v[19], local_count=v[20], peer_count=v[21], early_count=v[22], crypto_len=v[23], local_tparams_len=v[24], remote_tparams_len=v[25], local_tparams=v[26], remote_tparams=v[27], crypto=v[28])
+
+
+class QuicInject(msgspec.Struct, frozen=True):
+    """Where an injected datagram came from."""
+
+    local: bytes = bytes(16)  # address that it came to, IPv4 mapped
+    remote: bytes = bytes(16)  # address that it came from
+    local_port: int = 0  # host order
+    remote_port: int = 0  # host order
+    family: int = 0  # 4 or 6
+    tos: int = 0  # DSCP and ECN, 0: unknown
+    len: int = 0  # bytes of the datagram
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<16s16sHHBBH")
+    SIZE: ClassVar[int] = 40
+    OFFSETS: ClassVar[dict[str, int]] = {"local": 0, "remote": 16, "local_port": 32, "remote_port": 34, "family": 36, "tos": 37, "len": 38}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.local, self.remote, self.local_port, self.remote_port, self.family, self.tos, self.len)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(local=v[0], remote=v[1], local_port=v[2], remote_port=v[3], family=v[4], tos=v[5], len=v[6])
+
+
+class QuicCommand(msgspec.Struct, frozen=True):
+    """Head of a slot of the command ring; `length` bytes of body follow."""
+
+    number: int = 0  # of the command, counted by who writes it; answers repeat it
+    conn: int = 0  # the supervisor's number of the connection
+    stream: int = 0  # stream ID
+    token: int = 0  # names a message in its DONE; 0: no DONE is wanted
+    code: int = 0  # error code, or as the kind says
+    kind: int = 0  # enum quic_command_kind
+    length: int = 0  # bytes of body
+    how: int = 0  # SEND: enum quic_send
+    flags: int = 0  # SEND_*, CLOSE_*
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQIIII8x")
+    SIZE: ClassVar[int] = 64
+    OFFSETS: ClassVar[dict[str, int]] = {"number": 0, "conn": 8, "stream": 16, "token": 24, "code": 32, "kind": 40, "length": 44, "how": 48, "flags": 52}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.number, self.conn, self.stream, self.token, self.code, self.kind, self.length, self.how, self.flags)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(number=v[0], conn=v[1], stream=v[2], token=v[3], code=v[4], kind=v[5], length=v[6], how=v[7], flags=v[8])
+
+
+class QuicEvent(msgspec.Struct, frozen=True):
+    """Head of a slot of the event ring; `length` bytes of body follow."""
+
+    conn: int = 0  # the supervisor's number of the connection
+    time_ns: int = 0  # CLOCK_MONOTONIC
+    number: int = 0  # as the kind says
+    code: int = 0  # as the kind says
+    token: int = 0  # of a message
+    kind: int = 0  # enum quic_event_kind
+    length: int = 0  # bytes of body
+    by: int = 0  # CLOSED: enum quic_close
+    is_app: int = 0  # CLOSED: 1 if the code is the application's
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQIIBB14x")
+    SIZE: ClassVar[int] = 64
+    OFFSETS: ClassVar[dict[str, int]] = {"conn": 0, "time_ns": 8, "number": 16, "code": 24, "token": 32, "kind": 40, "length": 44, "by": 48, "is_app": 49}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.conn, self.time_ns, self.number, self.code, self.token, self.kind, self.length, self.by, self.is_app)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(conn=v[0], time_ns=v[1], number=v[2], code=v[3], token=v[4], kind=v[5], length=v[6], by=v[7], is_app=v[8])
+
+
+class QuicClosed(msgspec.Struct, frozen=True):
+    """Last words on a connection; the reason phrase follows."""
+
+    counts: QuicCounts  # what it counted
+    srtt_ns: int = 0  # smoothed round-trip time
+    min_rtt_ns: int = 0  # smallest round-trip time
+    cwnd: int = 0  # congestion window, bytes
+    age_ns: int = 0  # time since adoption
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<176sQQQQ")
+    SIZE: ClassVar[int] = 208
+    OFFSETS: ClassVar[dict[str, int]] = {"counts": 0, "srtt_ns": 176, "min_rtt_ns": 184, "cwnd": 192, "age_ns": 200}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.counts.pack(), self.srtt_ns, self.min_rtt_ns, self.cwnd, self.age_ns)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(counts=QuicCounts.unpack(v[0]), srtt_ns=v[1], min_rtt_ns=v[2], cwnd=v[3], age_ns=v[4])
+
+
+class QuicData(msgspec.Struct, frozen=True):
+    """What stands in a record in place of `tx` where its kind is STREAM or QUIC_DATAGRAM."""
+
+    conn: int = 0  # the supervisor's number of the connection
+    stream: int = 0  # stream ID
+    offset: int = 0  # of the first byte in its stream
+    fin: int = 0  # 1: the stream ends with these bytes
+    reset: int = 0  # 1: the peer reset the stream; no bytes, `offset` is the error code
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQBB6x")
+    SIZE: ClassVar[int] = 32
+    OFFSETS: ClassVar[dict[str, int]] = {"conn": 0, "stream": 8, "offset": 16, "fin": 24, "reset": 25}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.conn, self.stream, self.offset, self.fin, self.reset)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(conn=v[0], stream=v[1], offset=v[2], fin=v[3], reset=v[4])
+
+
+class QuicRing(msgspec.Struct, frozen=True):
+    """First bytes of a ring of commands or events: one producer, one consumer; slots follow."""
+
+    magic: int = 0  # QUIC_RING_MAGIC
+    version: int = 0  # schema version
+    slot_bytes: int = 0  # bytes of a slot
+    slots: int = 0  # number of slots, a power of two
+    head: int = 0  # slots ever written; the producer's cache line
+    tail: int = 0  # slots ever consumed; the consumer's cache line
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ96xQ120xQ120x")
+    SIZE: ClassVar[int] = 384
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "slot_bytes": 16, "slots": 24, "head": 128, "tail": 256}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.magic, self.version, self.slot_bytes, self.slots, self.head, self.tail)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(magic=v[0], version=v[1], slot_bytes=v[2], slots=v[3], head=v[4], tail=v[5])

@@ -5,15 +5,20 @@
                               --> afterburnerd/abi/layout.py    the same for Python
                               --> docs/metrics.md               what Prometheus shows
 
-The data is split by owner: enums and structs in `structs.py`, statistics in `statistics.py`. A change here is a change
+The data is split by owner: enums and structs in `structs.py`, those of QUIC in `quic.py`, statistics
+in `statistics.py`. A change here is a change
 of the binary interface: bump VERSION when the meaning of an existing word changes; adding words does not need it, since
 the segment describes itself and readers find words by name.
 """
 
 from __future__ import annotations
 
+from . import quic, structs
 from .statistics import BLOCKS, DERIVED
-from .structs import CONSTANTS, ENUMS, STRUCTS
+
+CONSTANTS = structs.CONSTANTS + quic.CONSTANTS
+ENUMS = structs.ENUMS + quic.ENUMS
+STRUCTS = structs.STRUCTS + quic.STRUCTS
 
 VERSION = 1
 MAGIC = 0x31544154_53424642  # "BFBSTAT1" as the bytes lie in memory: a hexdump shows what the segment is

@@ -150,6 +150,8 @@ ENUMS = (
             ("TRANSACTION", "a decoded Solana transaction"),
             ("MALFORMED", "bytes that should have been a transaction; `reason` says why not"),
             ("DATAGRAM", "bytes that nobody was asked to decode"),
+            ("STREAM", "bytes of a QUIC stream; `quic_data` stands in place of `tx`"),
+            ("QUIC_DATAGRAM", "a QUIC DATAGRAM; `quic_data` stands in place of `tx`"),
         ),
     ),
     Enum(

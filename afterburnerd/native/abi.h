@@ -12,7 +12,17 @@
 #define AB_VERSION 1
 #define AB_MAGIC 0x3154415453424642ULL
 #define AB_RECORD_MAGIC 0x3143455253424642ULL
-
+#define AB_QUIC_CIDS 8 /* connection IDs of each side that an adoption hands over at most */
+#define AB_QUIC_EARLY 16 /* ranges of 0-RTT packet numbers that an adoption hands over at most */
+#define AB_QUIC_TPARAMS 512 /* longest transport-parameter extension */
+#define AB_QUIC_CRYPTO 1024 /* longest run of 1-RTT CRYPTO bytes of one command or event */
+#define AB_QUIC_REASON 256 /* longest reason phrase that is sent or reported; a longer one is cut */
+#define AB_QUIC_COMMAND_BYTES 4096 /* slot of the command ring */
+#define AB_QUIC_EVENT_BYTES 2048 /* slot of the event ring */
+#define AB_QUIC_RING_MAGIC 0x3151525253424642ULL /* first word of a ring of commands or events */
+#define AB_QUIC_SEND_FIN 1 /* SEND flag: ends the stream (implied by UNI) */
+#define AB_QUIC_SEND_MORE 2 /* SEND flag: the next SEND of this connection continues the message */
+#define AB_QUIC_CLOSE_APP 1 /* CLOSE flag: the code is the application's (frame 0x1d) */
 
 /* why a worker dropped a frame that XDP handed to it */
 enum ab_drop {
@@ -66,7 +76,9 @@ enum ab_record_kind {
     AB_RECORD_TRANSACTION = 1, /* a decoded Solana transaction */
     AB_RECORD_MALFORMED = 2, /* bytes that should have been a transaction; `reason` says why not */
     AB_RECORD_DATAGRAM = 3, /* bytes that nobody was asked to decode */
-    AB_RECORD_END = 4,
+    AB_RECORD_STREAM = 4, /* bytes of a QUIC stream; `quic_data` stands in place of `tx` */
+    AB_RECORD_QUIC_DATAGRAM = 5, /* a QUIC DATAGRAM; `quic_data` stands in place of `tx` */
+    AB_RECORD_END = 6,
 };
 
 /* what a capture rule does with a datagram */
@@ -115,6 +127,114 @@ enum ab_tx_sanitize {
     AB_TX_SANITIZE_MISSING_SIGNATURES = 12, /* fewer signatures than the header requires */
     AB_TX_SANITIZE_EXTRA_SIGNATURES = 13, /* more signatures than the header requires */
     AB_TX_SANITIZE_END = 14,
+};
+
+/* which end of a connection we are */
+enum ab_quic_role {
+    AB_QUIC_CLIENT = 0, /* we dialled */
+    AB_QUIC_SERVER = 1, /* we accepted */
+    AB_QUIC_END = 2,
+};
+
+/* why a connection was not adopted */
+enum ab_quic_refusal {
+    AB_QUIC_REFUSED_NONE = 0, /* adopted */
+    AB_QUIC_REFUSED_FULL = 1, /* the connection table is full: answer CONNECTION_REFUSED */
+    AB_QUIC_REFUSED_DUPLICATE = 2, /* a connection of this number, or one of its connection IDs, is there already */
+    AB_QUIC_REFUSED_VERSION = 3, /* not QUIC version 1 */
+    AB_QUIC_REFUSED_SUITE = 4, /* not a cipher suite of ours */
+    AB_QUIC_REFUSED_TPARAMS = 5, /* our own transport parameters cannot be read, or promise more than the engine has room for */
+    AB_QUIC_REFUSED_PEER_TPARAMS = 6, /* the peer's transport parameters are wrong: close with TRANSPORT_PARAMETER_ERROR */
+    AB_QUIC_REFUSED_CIDS = 7, /* no connection ID of one side, too many, or of a wrong length */
+    AB_QUIC_REFUSED_PATH = 8, /* the path is not complete */
+    AB_QUIC_REFUSED_LENGTH = 9, /* a length or count is beyond its room */
+    AB_QUIC_REFUSED_CRYPTO = 10, /* keys could not be derived */
+    AB_QUIC_REFUSED_CLOSING = 11, /* the worker is closing all its connections */
+    AB_QUIC_REFUSED_END = 12,
+};
+
+/* what became of a message that was accepted for sending */
+enum ab_quic_outcome {
+    AB_QUIC_OUTCOME_ACKNOWLEDGED = 0, /* the peer has acknowledged every byte */
+    AB_QUIC_OUTCOME_CLOSED = 1, /* the connection was closed before all was acknowledged; it may or may not have arrived */
+    AB_QUIC_OUTCOME_RESET = 2, /* we reset the stream before all was acknowledged */
+    AB_QUIC_OUTCOME_STOPPED = 3, /* the peer asked to stop sending (STOP_SENDING) */
+    AB_QUIC_OUTCOME_LOST = 4, /* DATAGRAM: declared lost (it is not sent again) */
+    AB_QUIC_OUTCOME_EXPIRED = 5, /* waited in a queue beyond its time */
+    AB_QUIC_OUTCOME_END = 6,
+};
+
+/* how a connection ended */
+enum ab_quic_close {
+    AB_QUIC_CLOSE_LOCAL = 0, /* we closed it, on command */
+    AB_QUIC_CLOSE_ERROR = 1, /* we closed it for an error of the peer; the code says which */
+    AB_QUIC_CLOSE_PEER = 2, /* the peer closed it */
+    AB_QUIC_CLOSE_IDLE = 3, /* nothing was heard for the idle timeout */
+    AB_QUIC_CLOSE_RESET = 4, /* stateless reset by the peer */
+    AB_QUIC_CLOSE_DROPPED = 5, /* forgotten on command, without a packet */
+    AB_QUIC_CLOSE_END = 6,
+};
+
+/* state of a connection in the engine */
+enum ab_quic_state {
+    AB_QUIC_STATE_FREE = 0, /* no connection */
+    AB_QUIC_STATE_HANDSHAKE = 1, /* client: complete, not confirmed (HANDSHAKE_DONE has not come) */
+    AB_QUIC_STATE_OPEN = 2, /* confirmed */
+    AB_QUIC_STATE_CLOSING = 3, /* CONNECTION_CLOSE sent; repeats it for 3 PTO */
+    AB_QUIC_STATE_DRAINING = 4, /* the peer closed: silent for 3 PTO */
+    AB_QUIC_STATE_END = 5,
+};
+
+/* how a message travels */
+enum ab_quic_send {
+    AB_QUIC_SEND_UNI = 0, /* a unidirectional stream of its own, with FIN: a transaction */
+    AB_QUIC_SEND_BIDI_OPEN = 1, /* opens a bidirectional stream; its ID is told by the call, or by the event STREAM */
+    AB_QUIC_SEND_STREAM = 2, /* on an open stream whose ID is given */
+    AB_QUIC_SEND_DATAGRAM = 3, /* a DATAGRAM frame (RFC 9221), not repeated */
+    AB_QUIC_SEND_UNI_OPEN = 4, /* opens a unidirectional stream that stays open */
+    AB_QUIC_SEND_END = 5,
+};
+
+/* what a command asks for; in brackets the body behind struct quic_command */
+enum ab_quic_command_kind {
+    AB_QUIC_COMMAND_NONE = 0, /* nothing */
+    AB_QUIC_COMMAND_ADOPT = 1, /* adopt a connection [quic_adopt]; answered by ADOPTED with the same number */
+    AB_QUIC_COMMAND_INJECT = 2, /* a datagram that reached the kernel socket [quic_inject, then its bytes] */
+    AB_QUIC_COMMAND_STOCK = 3, /* more connection IDs of ours [quic_cid, any number] */
+    AB_QUIC_COMMAND_SEND = 4, /* a message [its bytes]; how: enum quic_send; token, stream, flags SEND_* */
+    AB_QUIC_COMMAND_CLOSE = 5, /* close [reason phrase]; code, flags CLOSE_APP */
+    AB_QUIC_COMMAND_RESET_STREAM = 6, /* reset our side of a stream; stream, code */
+    AB_QUIC_COMMAND_STOP_SENDING = 7, /* ask the peer to stop a stream; stream, code */
+    AB_QUIC_COMMAND_PATH = 8, /* our side of the path changed: neighbour, route, MTU [path] */
+    AB_QUIC_COMMAND_UPDATE_KEYS = 9, /* update keys now */
+    AB_QUIC_COMMAND_PING = 10, /* send a PING */
+    AB_QUIC_COMMAND_TRACE = 11, /* code: bit 0 qlog, bit 1 key log */
+    AB_QUIC_COMMAND_DROP = 12, /* forget the connection without a packet */
+    AB_QUIC_COMMAND_CLOSE_ALL = 13, /* close every connection [reason phrase]; code, flags CLOSE_APP; no more are adopted */
+    AB_QUIC_COMMAND_CRYPTO = 14, /* more 1-RTT CRYPTO bytes to send, behind those sent before [bytes] */
+    AB_QUIC_COMMAND_END = 15,
+};
+
+/* what an event tells; in brackets the body behind struct quic_event */
+enum ab_quic_event_kind {
+    AB_QUIC_EVENT_NONE = 0, /* nothing */
+    AB_QUIC_EVENT_ADOPTED = 1, /* answer to ADOPT: number; code: enum quic_refusal */
+    AB_QUIC_EVENT_CONFIRMED = 2, /* the handshake is confirmed: Initial and Handshake keys may go */
+    AB_QUIC_EVENT_CRYPTO = 3, /* 1-RTT CRYPTO bytes in order (session tickets); number: offset [bytes] */
+    AB_QUIC_EVENT_TOKEN = 4, /* NEW_TOKEN [token] */
+    AB_QUIC_EVENT_RESET_TOKEN = 5, /* a connection ID of the peer is in use or was given up (code 1) [quic_cid] */
+    AB_QUIC_EVENT_CID_RETIRED = 6, /* the peer retired a connection ID of ours [quic_cid] */
+    AB_QUIC_EVENT_CIDS_LOW = 7, /* the stock of connection IDs is low; number: how many are wanted */
+    AB_QUIC_EVENT_MIGRATED = 8, /* the peer's address changed and is validated [path] */
+    AB_QUIC_EVENT_DONE = 9, /* fate of a message: token, code: enum quic_outcome, number: when it was first sent, ns */
+    AB_QUIC_EVENT_CLOSED = 10, /* by: enum quic_close, code, is_app, number: frame type [quic_closed, then reason] */
+    AB_QUIC_EVENT_KEYS = 11, /* for a key log; number: generation, code 1: our sending secret, 0: the peer's [secret] */
+    AB_QUIC_EVENT_QLOG = 12, /* what happened, for qlog; code: which [see there] */
+    AB_QUIC_EVENT_STREAM = 13, /* answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID */
+    AB_QUIC_EVENT_REFUSED = 14, /* a command was refused: number, code: negated AB_QUIC_E..., token of a SEND */
+    AB_QUIC_EVENT_EARLY = 15, /* 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range] */
+    AB_QUIC_EVENT_KEY_UPDATE = 16, /* a key update took place; number: generation, code 1: started by us */
+    AB_QUIC_EVENT_END = 17,
 };
 
 /* first bytes of the statistics segment; the blocks follow, described by the JSON text at its end */
@@ -202,6 +322,183 @@ struct ab_record {
     struct ab_tx tx; /* the decoded transaction */
 };
 _Static_assert(sizeof(struct ab_record) == 128, "struct ab_record changed size");
+
+/* everything needed to put a datagram on the way to a peer */
+struct ab_path {
+    uint8_t local[16]; /* our address, IPv4 mapped */
+    uint8_t remote[16]; /* the peer's address, IPv4 mapped */
+    uint16_t local_port; /* our port, host order */
+    uint16_t remote_port; /* the peer's port, host order */
+    uint16_t vlan_outer; /* outer VLAN ID, 0: untagged */
+    uint16_t vlan_inner; /* inner VLAN ID, 0: none */
+    uint8_t dmac[6]; /* MAC address of the next hop */
+    uint8_t smac[6]; /* our MAC address */
+    uint8_t family; /* 4 or 6 */
+    uint8_t ttl; /* TTL or hop limit */
+    uint8_t dscp; /* DSCP, 0 to 63 */
+    uint8_t io; /* how datagrams leave: 0 AF_XDP, 1 socket */
+    uint16_t mtu; /* largest UDP payload that the interface allows, bytes */
+    uint16_t slot; /* source of the worker that sends: index of its ios */
+    uint32_t generation; /* counts changes; set by whoever changes the path */
+};
+_Static_assert(sizeof(struct ab_path) == 64, "struct ab_path changed size");
+
+/* a connection ID with its stateless reset token */
+struct ab_quic_cid {
+    uint64_t seq; /* sequence number */
+    uint8_t len; /* bytes of `cid` in use, 0 to 20 */
+    uint8_t has_token; /* 1: `token` is set */
+    uint8_t pad[6]; /* zero */
+    uint8_t cid[20]; /* the connection ID */
+    uint8_t pad2[4]; /* zero */
+    uint8_t token[16]; /* stateless reset token */
+};
+_Static_assert(sizeof(struct ab_quic_cid) == 56, "struct ab_quic_cid changed size");
+
+/* a range of packet numbers */
+struct ab_quic_range {
+    uint64_t first; /* lowest */
+    uint64_t last; /* highest, inclusive */
+};
+_Static_assert(sizeof(struct ab_quic_range) == 16, "struct ab_quic_range changed size");
+
+/* a connection whose handshake is complete, as it goes to the engine; nothing of it is kept by the supervisor after ADOPTED */
+struct ab_quic_adopt {
+    struct ab_path path; /* validated path */
+    struct ab_quic_cid local_cids[8]; /* connection IDs of ours, all in the map `cids`, by sequence number */
+    struct ab_quic_cid peer_cids[8]; /* connection IDs of the peer, by sequence number */
+    struct ab_quic_range early[16]; /* 0-RTT packets sent and not yet acknowledged */
+    uint64_t id; /* the supervisor's number of the connection, never 0 */
+    uint32_t version; /* QUIC version: 1 */
+    uint8_t role; /* enum quic_role */
+    uint8_t suite; /* 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305 (enum ab_quic_suite) */
+    uint8_t confirmed; /* 1: the handshake is confirmed (a server's is on adoption) */
+    uint8_t early_accepted; /* 1: 0-RTT was accepted, so its streams count as opened */
+    uint8_t tx_secret[48]; /* our 1-RTT traffic secret of generation 0 */
+    uint8_t rx_secret[48]; /* the peer's */
+    uint64_t next_pn; /* lowest packet number that was never used in the application space */
+    uint64_t crypto_rx_offset; /* 1-RTT CRYPTO bytes of the peer that TLS has consumed already */
+    uint64_t idle_deadline_ns; /* CLOCK_MONOTONIC at which the idle timeout of the handshake ends, 0: count from now */
+    uint64_t rtt_hint_ns; /* round-trip time seen by the handshake, 0: none */
+    uint64_t peer_cid_in_use; /* sequence number of the peer's connection ID to send to */
+    uint64_t next_uni; /* unidirectional streams opened in 0-RTT */
+    uint64_t next_bidi; /* bidirectional streams opened in 0-RTT */
+    uint64_t early_data; /* stream bytes sent in 0-RTT: they count against the peer's MAX_DATA */
+    uint32_t local_count; /* connection IDs in local_cids */
+    uint32_t peer_count; /* connection IDs in peer_cids */
+    uint32_t early_count; /* ranges in early */
+    uint32_t crypto_len; /* bytes in crypto */
+    uint32_t local_tparams_len; /* bytes in local_tparams */
+    uint32_t remote_tparams_len; /* bytes in remote_tparams */
+    uint8_t local_tparams[512]; /* our transport parameters, as in the TLS extension */
+    uint8_t remote_tparams[512]; /* the peer's, as in the TLS extension */
+    uint8_t crypto[1024]; /* 1-RTT CRYPTO bytes to send from offset 0 (server: session tickets) */
+};
+_Static_assert(sizeof(struct ab_quic_adopt) == 3464, "struct ab_quic_adopt changed size");
+
+/* where an injected datagram came from */
+struct ab_quic_inject {
+    uint8_t local[16]; /* address that it came to, IPv4 mapped */
+    uint8_t remote[16]; /* address that it came from */
+    uint16_t local_port; /* host order */
+    uint16_t remote_port; /* host order */
+    uint8_t family; /* 4 or 6 */
+    uint8_t tos; /* DSCP and ECN, 0: unknown */
+    uint16_t len; /* bytes of the datagram */
+};
+_Static_assert(sizeof(struct ab_quic_inject) == 40, "struct ab_quic_inject changed size");
+
+/* head of a slot of the command ring; `length` bytes of body follow */
+struct ab_quic_command {
+    uint64_t number; /* of the command, counted by who writes it; answers repeat it */
+    uint64_t conn; /* the supervisor's number of the connection */
+    uint64_t stream; /* stream ID */
+    uint64_t token; /* names a message in its DONE; 0: no DONE is wanted */
+    uint64_t code; /* error code, or as the kind says */
+    uint32_t kind; /* enum quic_command_kind */
+    uint32_t length; /* bytes of body */
+    uint32_t how; /* SEND: enum quic_send */
+    uint32_t flags; /* SEND_*, CLOSE_* */
+    uint64_t pad; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_command) == 64, "struct ab_quic_command changed size");
+
+/* head of a slot of the event ring; `length` bytes of body follow */
+struct ab_quic_event {
+    uint64_t conn; /* the supervisor's number of the connection */
+    uint64_t time_ns; /* CLOCK_MONOTONIC */
+    uint64_t number; /* as the kind says */
+    uint64_t code; /* as the kind says */
+    uint64_t token; /* of a message */
+    uint32_t kind; /* enum quic_event_kind */
+    uint32_t length; /* bytes of body */
+    uint8_t by; /* CLOSED: enum quic_close */
+    uint8_t is_app; /* CLOSED: 1 if the code is the application's */
+    uint8_t pad[14]; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_event) == 64, "struct ab_quic_event changed size");
+
+/* what a connection counted over its life */
+struct ab_quic_counts {
+    uint64_t packets_sent; /* packets */
+    uint64_t packets_received; /* packets that could be opened */
+    uint64_t packets_lost; /* packets of ours declared lost */
+    uint64_t packets_spurious; /* of those, packets that were acknowledged later */
+    uint64_t packets_duplicate; /* packets that came again */
+    uint64_t packets_undecryptable; /* packets that could not be opened */
+    uint64_t bytes_sent; /* UDP payload */
+    uint64_t bytes_received; /* UDP payload of packets that could be opened */
+    uint64_t messages_sent; /* messages accepted for sending */
+    uint64_t messages_acked; /* messages acknowledged whole */
+    uint64_t messages_failed; /* messages with another fate */
+    uint64_t messages_resent; /* messages, or parts, that were sent again after a loss */
+    uint64_t streams_received; /* streams of the peer that ended whole */
+    uint64_t stream_bytes_received; /* their bytes, and those of streams still open */
+    uint64_t datagrams_sent; /* DATAGRAM frames */
+    uint64_t datagrams_received; /* DATAGRAM frames */
+    uint64_t ptos; /* probe timeouts */
+    uint64_t congestion_events; /* reductions of the window */
+    uint64_t blocked_credit_ns; /* time with data but no credit of the peer (stream count or flow control) */
+    uint64_t blocked_window_ns; /* time with data but no room in the congestion window */
+    uint64_t key_updates; /* generations, both directions */
+    uint64_t migrations; /* changes of the peer's address that were validated */
+};
+_Static_assert(sizeof(struct ab_quic_counts) == 176, "struct ab_quic_counts changed size");
+
+/* last words on a connection; the reason phrase follows */
+struct ab_quic_closed {
+    struct ab_quic_counts counts; /* what it counted */
+    uint64_t srtt_ns; /* smoothed round-trip time */
+    uint64_t min_rtt_ns; /* smallest round-trip time */
+    uint64_t cwnd; /* congestion window, bytes */
+    uint64_t age_ns; /* time since adoption */
+};
+_Static_assert(sizeof(struct ab_quic_closed) == 208, "struct ab_quic_closed changed size");
+
+/* what stands in a record in place of `tx` where its kind is STREAM or QUIC_DATAGRAM */
+struct ab_quic_data {
+    uint64_t conn; /* the supervisor's number of the connection */
+    uint64_t stream; /* stream ID */
+    uint64_t offset; /* of the first byte in its stream */
+    uint8_t fin; /* 1: the stream ends with these bytes */
+    uint8_t reset; /* 1: the peer reset the stream; no bytes, `offset` is the error code */
+    uint8_t pad[6]; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_data) == 32, "struct ab_quic_data changed size");
+
+/* first bytes of a ring of commands or events: one producer, one consumer; slots follow */
+struct ab_quic_ring {
+    uint64_t magic; /* QUIC_RING_MAGIC */
+    uint64_t version; /* schema version */
+    uint64_t slot_bytes; /* bytes of a slot */
+    uint64_t slots; /* number of slots, a power of two */
+    uint64_t pad[12]; /* zero */
+    uint64_t head; /* slots ever written; the producer's cache line */
+    uint64_t pad2[15]; /* zero */
+    uint64_t tail; /* slots ever consumed; the consumer's cache line */
+    uint64_t pad3[15]; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_ring) == 384, "struct ab_quic_ring changed size");
 
 /* log-linear histogram: geometry in kinds.py, arithmetic in hist.h */
 #define AB_HIST_SUB_BITS 5
