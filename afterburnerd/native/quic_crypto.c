@@ -1,31 +1,40 @@
 #include "quic_crypto.h"
 
 #include <openssl/crypto.h>
+#include <stdlib.h>
 
 #include "quic_crypto_backend.h"
 
+#define FORCED "AFTERBURNER_CRYPTO"
+
+/* choose: the backend of that name, or the best; NULL where it cannot be had. */
 static const struct ab_quic_backend *choose(struct ab_quic_crypto *c, const char *wish, struct ab_error *err)
 {
     struct ab_error why = {0};
     const struct ab_quic_backend *found;
-    bool any = !wish || !*wish || strcmp(wish, "auto") == 0;
+    bool any;
 
+    if (!wish || !*wish || strcmp(wish, "auto") == 0)
+        wish = getenv(FORCED);
+    any = !wish || !*wish || strcmp(wish, "auto") == 0;
     snprintf(c->name, sizeof(c->name), "libcrypto");
     if (!any && strcmp(wish, "libcrypto") == 0) {
         snprintf(c->reason, sizeof(c->reason), "asked for");
         return &ab_quic_libcrypto;
     }
-    if (!any && strncmp(wish, "ipsec-mb", 8) != 0) {
+    if (!any && (strncmp(wish, "ipsec-mb", 8) != 0 || (wish[8] && wish[8] != ':'))) {
         ab_fail(err, AB_EINVAL, "crypto backend \"%s\" is unknown: auto, libcrypto and ipsec-mb are", wish);
         return NULL;
     }
     found = ab_quic_ipsec_init(c, any || wish[8] != ':' ? "" : wish + 9, &why);
-    if (found)
+    if (found && ab_quic_crypto_check(c, found, &why) == 0)
         return found;
+    ab_quic_ipsec_fini(c);
     if (!any) {
         ab_fail(err, why.code, "%s", why.text);
         return NULL;
     }
+    snprintf(c->name, sizeof(c->name), "libcrypto");
     snprintf(c->reason, sizeof(c->reason), "%.*s", (int)sizeof(c->reason) - 1, why.text);
     return &ab_quic_libcrypto;
 }
@@ -146,14 +155,14 @@ int ab_quic_secret_next(struct ab_quic_crypto *c, enum ab_quic_suite suite, cons
 void ab_quic_key_wipe(struct ab_quic_crypto *c, struct ab_quic_key *key)
 {
     if (key->suite)
-        c->backend->forget(c, key->raw.owner);
+        c->backend->key_forget(c, key);
     explicit_bzero(key, sizeof(*key));
 }
 
 void ab_quic_hp_wipe(struct ab_quic_crypto *c, struct ab_quic_hp *hp)
 {
     if (hp->suite)
-        c->backend->forget(c, hp->raw.owner);
+        c->backend->hp_forget(c, hp);
     explicit_bzero(hp, sizeof(*hp));
 }
 

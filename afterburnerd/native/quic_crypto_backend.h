@@ -22,8 +22,9 @@ struct ab_quic_sample {
 struct ab_quic_backend {
     int (*key_set)(struct ab_quic_crypto *c, struct ab_quic_key *key, const uint8_t *bytes);
     int (*hp_set)(struct ab_quic_crypto *c, struct ab_quic_hp *hp, const uint8_t *bytes);
-    /* forget: contexts that hold this owner's key hold it no longer; the struct itself is wiped by the caller */
-    void (*forget)(struct ab_quic_crypto *c, uint64_t owner);
+    /* forget: no context holds this key any longer; the struct itself is wiped by the caller */
+    void (*key_forget)(struct ab_quic_crypto *c, struct ab_quic_key *key);
+    void (*hp_forget)(struct ab_quic_crypto *c, struct ab_quic_hp *hp);
     /* seal, open: of every op whose status is 0; status becomes what happened */
     void (*seal)(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
     void (*open)(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
@@ -52,5 +53,8 @@ int ab_quic_libcrypto_hmac(struct ab_quic_crypto *c, enum ab_quic_suite suite, c
 /* quic_crypto_ipsec.c: NULL where the library is absent, old, or was not built for; `err` says why. */
 const struct ab_quic_backend *ab_quic_ipsec_init(struct ab_quic_crypto *c, const char *arch, struct ab_error *err);
 void ab_quic_ipsec_fini(struct ab_quic_crypto *c);
+
+/* quic_crypto_check.c: 0 where `candidate` answers as libcrypto does. */
+int ab_quic_crypto_check(struct ab_quic_crypto *c, const struct ab_quic_backend *candidate, struct ab_error *err);
 
 #endif

@@ -164,6 +164,16 @@ static void forget(struct ab_quic_crypto *c, uint64_t owner)
     }
 }
 
+static void key_forget(struct ab_quic_crypto *c, struct ab_quic_key *key)
+{
+    forget(c, key->raw.owner);
+}
+
+static void hp_forget(struct ab_quic_crypto *c, struct ab_quic_hp *hp)
+{
+    forget(c, hp->raw.owner);
+}
+
 static int seal_one(struct state *s, const struct ab_quic_op *op)
 {
     const struct ab_quic_key *key = op->key;
@@ -238,4 +248,4 @@ static void mask(struct ab_quic_crypto *c, struct ab_quic_sample *samples, uint3
     }
 }
 
-const struct ab_quic_backend ab_quic_libcrypto = {key_set, hp_set, forget, seal, open, mask};
+const struct ab_quic_backend ab_quic_libcrypto = {key_set, hp_set, key_forget, hp_forget, seal, open, mask};

@@ -14,7 +14,7 @@ packages() {
     local missing=() name
     while read -r name; do
         dpkg-query -W -f '${Status}' "$name" 2> /dev/null | grep -q 'ok installed' || missing+=("$name")
-    done < <(sed 's/#.*//; s/[[:space:]]*$//; /^$/d' deploy/debian/packages.txt)
+    done < <(sed "s/#.*//; s/ *\[$(dpkg --print-architecture)\]//; /\[/d; s/[[:space:]]*\$//; /^\$/d" deploy/debian/packages.txt)
     if [ ${#missing[@]} = 0 ]; then
         say "Debian packages: all there"
         return
