@@ -5,8 +5,9 @@
  *          ab_quic_cc_lose_packet(packet) for each one found lost
  *          ab_quic_cc_update(...) once, at the end                     the window moves
  *
- * One struct for NewReno and CUBIC, told apart by `kind`, no function pointers; the per-packet verbs are a few
- * additions, everything else happens once for each ACK. Integer arithmetic alone: bytes and nanoseconds in 64 bits.
+ * One struct for NewReno and CUBIC (which is what the validators' own client runs), told apart by `kind`, no function
+ * pointers; the per-packet verbs are a few additions, everything else happens once for each ACK. Integer arithmetic
+ * alone: bytes and nanoseconds in 64 bits.
  *
  * A packet is known by the time it was sent. A loss or a CE mark of one sent before the present recovery period began
  * belongs to what was answered already (RFC 9002 7.3.2). And the window grows only for packets during whose time under
@@ -16,19 +17,14 @@
 #ifndef AB_QUIC_CC_H
 #define AB_QUIC_CC_H
 
+#include "quic.h"
 #include "quic_rtt.h"
-
-/* Which controller. CUBIC is what the validators' own client runs. */
-enum ab_quic_cc {
-    AB_QUIC_CUBIC,
-    AB_QUIC_NEWRENO,
-};
 
 #define AB_QUIC_CC_INITIAL_WINDOW (128 * 1232) /* bytes; what the validators' own client begins with */
 #define AB_QUIC_CC_MINIMUM_PACKETS 2           /* kMinimumWindow (RFC 9002 7.2) */
 #define AB_QUIC_CC_WINDOW_MAX (1ULL << 32)     /* bytes; beyond this nothing is gained, and products stay in 64 bits */
 
-struct ab_quic_congestion {
+struct ab_quic_cc {
     /* The hot part: read or written for every packet. */
     uint64_t window;       /* bytes that may be in flight */
     uint64_t in_flight;    /* bytes sent, neither acknowledged nor lost */
@@ -38,7 +34,7 @@ struct ab_quic_congestion {
     uint64_t acked;        /* bytes acknowledged since the last update that may let the window grow */
     uint64_t lost_sent_ns; /* the latest time at which a packet was sent that was lost since the last update; 0 none */
     uint32_t mtu;          /* bytes of a full datagram (max_datagram_size) */
-    uint8_t kind;          /* enum ab_quic_cc */
+    uint8_t kind;          /* enum ab_quic_cc_kind */
     bool in_recovery;      /* no packet sent after recovery_ns was acknowledged yet */
     bool hystart;          /* leave slow start by HyStart++ too */
     uint8_t css_rounds;    /* rounds of conservative slow start so far */
@@ -74,24 +70,24 @@ enum ab_quic_cc_event {
 };
 
 /* ab_quic_cc_init: initial_window in bytes, 0: AB_QUIC_CC_INITIAL_WINDOW; mtu: bytes of a full datagram. */
-void ab_quic_cc_init(struct ab_quic_congestion *c, enum ab_quic_cc kind, bool hystart, uint64_t initial_window,
+void ab_quic_cc_init(struct ab_quic_cc *c, enum ab_quic_cc_kind kind, bool hystart, uint64_t initial_window,
                      uint32_t mtu);
 
 /* ab_quic_cc_set_mtu: the datagrams got larger (or smaller); the window stays unless it is below the minimum. */
-void ab_quic_cc_set_mtu(struct ab_quic_congestion *c, uint32_t mtu);
+void ab_quic_cc_set_mtu(struct ab_quic_cc *c, uint32_t mtu);
 
 /* ab_quic_cc_room: bytes that may still be sent. PTO probes go out regardless (RFC 9002 7.5). */
-static inline uint64_t ab_quic_cc_room(const struct ab_quic_congestion *c)
+static inline uint64_t ab_quic_cc_room(const struct ab_quic_cc *c)
 {
     return c->window > c->in_flight ? c->window - c->in_flight : 0;
 }
 
 /* ab_quic_cc_restart: what ab_quic_cc_sent does after idleness. */
-void ab_quic_cc_restart(struct ab_quic_congestion *c, uint64_t pto_ns, uint64_t now);
+void ab_quic_cc_restart(struct ab_quic_cc *c, uint64_t pto_ns, uint64_t now);
 
 /* ab_quic_cc_sent: a packet of `bytes` that is in flight was sent at `now`. pto_ns: ab_quic_rtt_pto; where nothing was
  * sent for longer than that, the window falls back to the initial one first (RFC 5681 4.1). */
-static inline void ab_quic_cc_sent(struct ab_quic_congestion *c, uint32_t bytes, uint64_t pto_ns, uint64_t now)
+static inline void ab_quic_cc_sent(struct ab_quic_cc *c, uint32_t bytes, uint64_t pto_ns, uint64_t now)
 {
     if (ab_unlikely(c->in_flight == 0))
         ab_quic_cc_restart(c, pto_ns, now);
@@ -103,14 +99,14 @@ static inline void ab_quic_cc_sent(struct ab_quic_congestion *c, uint32_t bytes,
 
 /* ab_quic_cc_blocked: sending stopped although `backlog` bytes wait, be it for the window or the pacer: without it the
  * window would be full (RFC 9002 7.8). UINT64_MAX where the backlog is not known. */
-static inline void ab_quic_cc_blocked(struct ab_quic_congestion *c, uint64_t backlog, uint64_t now)
+static inline void ab_quic_cc_blocked(struct ab_quic_cc *c, uint64_t backlog, uint64_t now)
 {
     if (backlog >= ab_quic_cc_room(c))
         c->full_ns = now;
 }
 
 /* ab_quic_cc_ack_packet: a packet in flight, sent at sent_ns, is newly acknowledged. */
-static inline void ab_quic_cc_ack_packet(struct ab_quic_congestion *c, uint32_t bytes, uint64_t sent_ns)
+static inline void ab_quic_cc_ack_packet(struct ab_quic_cc *c, uint32_t bytes, uint64_t sent_ns)
 {
     c->in_flight -= AB_MIN(bytes, c->in_flight);
     if (sent_ns > c->recovery_ns && sent_ns <= c->full_ns)
@@ -119,13 +115,13 @@ static inline void ab_quic_cc_ack_packet(struct ab_quic_congestion *c, uint32_t 
 
 /* ab_quic_cc_lose_packet: a packet in flight, sent at sent_ns, is lost. Not for probes of the path's MTU (RFC
  * 9000 14.4: their loss says nothing of congestion); those and discarded packets are ab_quic_cc_forget's. */
-static inline void ab_quic_cc_lose_packet(struct ab_quic_congestion *c, uint32_t bytes, uint64_t sent_ns)
+static inline void ab_quic_cc_lose_packet(struct ab_quic_cc *c, uint32_t bytes, uint64_t sent_ns)
 {
     c->in_flight -= AB_MIN(bytes, c->in_flight);
     c->lost_sent_ns = AB_MAX(c->lost_sent_ns, sent_ns);
 }
 
-static inline void ab_quic_cc_forget(struct ab_quic_congestion *c, uint32_t bytes)
+static inline void ab_quic_cc_forget(struct ab_quic_cc *c, uint32_t bytes)
 {
     c->in_flight -= AB_MIN(bytes, c->in_flight);
 }
@@ -134,11 +130,11 @@ static inline void ab_quic_cc_forget(struct ab_quic_congestion *c, uint32_t byte
  * largest_sent_ns: when the largest newly acknowledged packet was sent, 0 none; ce: the peer's count of CE marks grew,
  * by what this ACK acknowledges; persistent: persistent congestion was established (7.6). Returns enum
  * ab_quic_cc_event. */
-enum ab_quic_cc_event ab_quic_cc_update(struct ab_quic_congestion *c, const struct ab_quic_rtt *rtt,
-                                        uint64_t largest_sent_ns, bool ce, bool persistent, uint64_t now);
+enum ab_quic_cc_event ab_quic_cc_update(struct ab_quic_cc *c, const struct ab_quic_rtt *rtt, uint64_t largest_sent_ns,
+                                        bool ce, bool persistent, uint64_t now);
 
 /* ab_quic_cc_slow_start: whether the window doubles each round trip. */
-static inline bool ab_quic_cc_slow_start(const struct ab_quic_congestion *c)
+static inline bool ab_quic_cc_slow_start(const struct ab_quic_cc *c)
 {
     return c->window < c->ssthresh;
 }

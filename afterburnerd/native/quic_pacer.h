@@ -29,7 +29,7 @@ struct ab_quic_pacer {
 void ab_quic_pacer_init(struct ab_quic_pacer *p, bool enabled, uint64_t burst_bytes, uint64_t now);
 
 /* ab_quic_pacer_update: window or RTT changed; once for each ACK. */
-void ab_quic_pacer_update(struct ab_quic_pacer *p, const struct ab_quic_congestion *c, const struct ab_quic_rtt *rtt,
+void ab_quic_pacer_update(struct ab_quic_pacer *p, const struct ab_quic_cc *c, const struct ab_quic_rtt *rtt,
                           uint64_t now);
 
 /* ab_quic_pacer_fill: brings the bucket up to `now`. */
