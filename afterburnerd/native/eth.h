@@ -1,4 +1,5 @@
-/* Frames: reading UDP out of Ethernet, VLAN, IPv4 and IPv6, and turning one round.
+/* Frames: reading UDP out of Ethernet, VLAN, IPv4 and IPv6, turning one
+ * round, and writing one around a payload.
  *
  * XDP has classified a frame before it comes here, yet everything is checked again: the rules may have changed on the
  * way, other programs may redirect into our socket, and a length believed without a look is how a validator was once
@@ -7,6 +8,7 @@
 #define AB_ETH_H
 
 #include "base.h"
+#include "path.h"
 
 #define AB_ETH_VERIFY_UDP 1u /* verify the UDP checksum (IPv4: unless it is 0, RFC 768; IPv6: always, RFC 8200 8.1) */
 
@@ -36,6 +38,13 @@ int ab_eth_parse(struct ab_dgram *d, uint8_t *frame, uint32_t len, unsigned flag
  * a sum over both ends. */
 void ab_eth_reverse(struct ab_dgram *d);
 
+/* ab_eth_build writes Ethernet, VLAN tags, IP and UDP in front of `len` bytes of payload, which needs AB_PATH_ROOM
+ * bytes before it, and returns the first byte of the frame: ab_path_headers(p) before the payload. Checksums are always
+ * there: an AF_XDP frame has no offload, a router may drop IPv6 without one (RFC 8200 8.1), and over IPv4 it is the
+ * only thing that tells a port number broken on the way. Does not fragment: QUIC forbids it (RFC 9000 14). `ecn` is the
+ * codepoint of this datagram alone (RFC 3168 5), beside the path's DSCP. */
+uint8_t *ab_eth_build(const struct ab_path *p, uint8_t *payload, uint32_t len, uint8_t ecn);
+
 /* ab_eth_sum: ones' complement sum of `len` bytes added to `sum`, not folded (RFC 1071). */
 uint64_t ab_eth_sum(const uint8_t *data, uint32_t len, uint64_t sum);
 
@@ -51,7 +60,6 @@ static inline uint16_t ab_load16(const uint8_t *p)
     return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-/* For those who make frames: the fuzzers. */
 static inline void ab_store16(uint8_t *p, uint16_t v)
 {
     p[0] = (uint8_t)(v >> 8);

@@ -43,6 +43,25 @@ void ab_io_release(struct ab_io *io, struct ab_dgram *d, uint32_t count);
 /* ab_io_reply sends a datagram back to where it came from, in place; it is released with that. */
 void ab_io_reply(struct ab_io *io, struct ab_dgram *d);
 
+/* ab_txbuf: room for one datagram's payload. */
+struct ab_txbuf {
+    uint8_t *data;
+    uint32_t room; /* bytes */
+    uint64_t addr; /* where `data` lies in the packet memory (AF_XDP), or the number of the buffer (sockets) */
+};
+
+/* ab_io_tx_reserve takes up to `count` buffers for sending and returns how many there were: none where the kernel is
+ * behind with what it has. They stay the caller's, over any number of turns, until each is given to ab_io_tx_send or,
+ * in any order, to ab_io_tx_cancel. With AF_XDP they are frames of the half of the packet memory that is for sending,
+ * so that sending never starves receiving. */
+uint32_t ab_io_tx_reserve(struct ab_io *io, struct ab_txbuf *out, uint32_t count);
+void ab_io_tx_cancel(struct ab_io *io, const struct ab_txbuf *buffers, uint32_t count);
+
+/* ab_io_tx_send sends `len` bytes that were written to a buffer along `path`, with the ECN codepoint `ecn`; they leave
+ * with ab_io_flush. */
+void ab_io_tx_send(struct ab_io *io, const struct ab_path *path, const struct ab_txbuf *buffer, uint32_t len,
+                   uint8_t ecn);
+
 /* ab_io_flush ends a burst: refills, kicks, checks that the frames add up. */
 void ab_io_flush(struct ab_io *io, uint32_t moved);
 

@@ -117,6 +117,40 @@ static PyObject *frame_parse(PyObject *self, PyObject *args)
     return result;
 }
 
+/* frame_build: the frame that the data plane sends for a payload along a path. */
+static PyObject *frame_build(PyObject *self, PyObject *args)
+{
+    Py_buffer path_bytes = {0}, payload = {0};
+    PyObject *result = NULL;
+    struct ab_path path;
+    uint8_t *memory;
+    int ecn;
+
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*y*i", &path_bytes, &payload, &ecn))
+        return NULL;
+    if (path_bytes.len != sizeof(path) || payload.len > 65000) {
+        PyErr_Format(PyExc_ValueError, "a path is %zu bytes, not %zd; a payload at most 65000, not %zd", sizeof(path),
+                     path_bytes.len, payload.len);
+        goto out;
+    }
+    memory = PyMem_Malloc(AB_PATH_ROOM + (size_t)payload.len);
+    if (!memory) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    memcpy(&path, path_bytes.buf, sizeof(path));
+    memcpy(memory + AB_PATH_ROOM, payload.buf, (size_t)payload.len);
+    result = PyBytes_FromStringAndSize(
+        (const char *)ab_eth_build(&path, memory + AB_PATH_ROOM, (uint32_t)payload.len, (uint8_t)ecn),
+        (Py_ssize_t)ab_path_headers(&path) + payload.len);
+    PyMem_Free(memory);
+out:
+    PyBuffer_Release(&path_bytes);
+    PyBuffer_Release(&payload);
+    return result;
+}
+
 /* frame_reverse: the frame that answers a frame; None where it is no datagram. */
 static PyObject *frame_reverse(PyObject *self, PyObject *arg)
 {
@@ -190,6 +224,7 @@ static PyObject *lock_memory(PyObject *self, PyObject *arg)
 static PyMethodDef methods[] = {
     {"frame_parse", frame_parse, METH_VARARGS,
      "frame_parse(frame, verify_udp) -> (Drop,) or (0, src, sport, dst, dport, vlans, payload)"},
+    {"frame_build", frame_build, METH_VARARGS, "frame_build(packed Path, payload, ecn) -> the frame that is sent"},
     {"frame_reverse", frame_reverse, METH_O, "frame_reverse(frame) -> the frame sent back, or None"},
     {"parent_death", parent_death, METH_O, "parent_death(pid): die when the parent dies"},
     {"sandbox_drop", sandbox_drop, METH_VARARGS, "sandbox_drop(uid, gid): -1 keeps; gives up every capability"},

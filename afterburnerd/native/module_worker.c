@@ -178,12 +178,14 @@ static PyObject *worker_open_udp(PyObject *object, PyObject *args)
     struct ab_worker *worker;
     struct ab_error err = {0};
     uint32_t slot;
-    int fd;
+    int fd, quic = 0;
 
-    if (!PyArg_ParseTuple(args, "O&i", ab_module_u32, &slot, &fd))
+    if (!PyArg_ParseTuple(args, "O&i|p", ab_module_u32, &slot, &fd, &quic))
         return NULL;
     worker = enter_with(object, fd, slot, &stats);
-    return worker ? ab_module_none(ab_worker_open_udp(worker, slot, fd, stats, &err), &err) : NULL;
+    return worker ? ab_module_none(
+                        ab_worker_open_udp(worker, slot, fd, quic ? AB_UDP_QUIC : AB_UDP_CAPTURE, stats, &err), &err)
+                  : NULL;
 }
 
 static PyObject *worker_close_slot(PyObject *object, PyObject *arg)
@@ -312,7 +314,7 @@ static PyObject *worker_close(PyObject *object, PyObject *unused)
 static PyMethodDef worker_methods[] = {
     {"open_xsk", (PyCFunction)(void (*)(void))worker_open_xsk, METH_VARARGS | METH_KEYWORDS,
      "open_xsk(slot, fd, ...) -> (QueueMode in force, huge pages); takes over fd"},
-    {"open_udp", worker_open_udp, METH_VARARGS, "open_udp(slot, fd): takes over fd"},
+    {"open_udp", worker_open_udp, METH_VARARGS, "open_udp(slot, fd, quic=False): takes over fd"},
     {"close_slot", worker_close_slot, METH_O, "close_slot(slot): unbinds, unmaps and closes"},
     {"set_rules", worker_set_rules, METH_O, "set_rules(packed struct ab_rule ...)"},
     {"set_records", worker_set_records, METH_O, "set_records(writable buffer | None)"},

@@ -31,14 +31,16 @@
 #include "eth.h"
 
 /* Why a call was refused. Nothing of the call took place. */
-#define AB_QUIC_EFULL (-1021)    /* no room now: try again when something was acknowledged (push back) */
-#define AB_QUIC_ECLOSED (-1022)  /* the connection is closing, or not there */
-#define AB_QUIC_ETOOLONG (-1023) /* longer than can ever be sent: more slots than there are, DATAGRAM over its limit   \
-                                  */
-#define AB_QUIC_ESTREAM (-1024)  /* no such stream, or it cannot be sent on (any more) */
-#define AB_QUIC_EABSENT (-1025)  /* the peer does not take it: DATAGRAM not negotiated */
-#define AB_QUIC_EEARLY (-1026)   /* not yet: a key update before the former one is acknowledged or before confirmation \
-                                  */
+#define AB_QUIC_EFULL (-1021)   /* no room now: try again when something was acknowledged (push back) */
+#define AB_QUIC_ECLOSED (-1022) /* the connection is closing, or not there */
+#define AB_QUIC_ETOOLONG                                                                                               \
+    (-1023)                     /* longer than can ever be sent: more slots than there are, DATAGRAM over its limit    \
+                                 */
+#define AB_QUIC_ESTREAM (-1024) /* no such stream, or it cannot be sent on (any more) */
+#define AB_QUIC_EABSENT (-1025) /* the peer does not take it: DATAGRAM not negotiated */
+#define AB_QUIC_EEARLY                                                                                                 \
+    (-1026) /* not yet: a key update before the former one is acknowledged or before confirmation                      \
+             */
 
 struct ab_quic;
 struct ab_quic_conn;

@@ -1,7 +1,11 @@
 /* The socket backend: UDP sockets read in batches with recvmmsg, for machines, devices and users without AF_XDP.
  *
  * Buffers, headers and control messages are allocated once; a receive is one system call for up to AB_UDP_BATCH
- * datagrams. The socket was opened and bound by the supervisor and belongs to one expanded capture rule. */
+ * datagrams. The socket was opened and bound by the supervisor and belongs to one expanded capture rule, or to QUIC.
+ *
+ * A QUIC socket differs: the kernel hands over what came of one flow in one piece (UDP_GRO, Linux 5.0), which is cut
+ * again here, in place, burst by burst; ECN is asked for; it sends (udp_tx.h), never in fragments and without believing
+ * ICMP about the MTU (IP_PMTUDISC_PROBE), for QUIC finds that out itself (RFC 9000 14). */
 #ifndef AB_UDP_H
 #define AB_UDP_H
 
@@ -10,24 +14,42 @@
 
 #include "base.h"
 #include "eth.h"
+#include "udp_tx.h"
 
 #define AB_UDP_BATCH 64
-#define AB_UDP_BYTES 4096 /* longest datagram kept whole: a v1 transaction; longer ones are cut and dropped */
+#define AB_UDP_BYTES 4096       /* longest datagram kept whole: a v1 transaction; longer ones are cut and dropped */
+#define AB_UDP_UNITS 16         /* QUIC: units of one system call; they stay in the second-level cache */
+#define AB_UDP_UNIT 65536       /* QUIC: bytes of a unit, all that GRO puts together */
+#define AB_UDP_BUFFER (8 << 20) /* QUIC: bytes asked for in the kernel's queues each way, 5 ms of 10 Gbit/s */
+
+enum ab_udp_use {
+    AB_UDP_CAPTURE = 0, /* a capture rule: receives, and replies where the rule says so */
+    AB_UDP_QUIC = 1,    /* QUIC packets both ways */
+};
 
 struct ab_udp {
     int fd;
     uint16_t port;    /* local port, host order */
     uint8_t addr[16]; /* local address it is bound to, IPv4 mapped; all zero: any */
     struct ab_stats_queue *stats;
-    uint8_t *buffers; /* AB_UDP_BATCH buffers */
+    uint8_t *buffers; /* `batch` buffers of `room` bytes */
+    uint32_t batch;   /* messages of one system call */
+    uint32_t room;    /* bytes of a buffer */
     uint32_t replies; /* messages in `out` */
+    bool quic;
+    /* Units received and not yet handed out in whole: the burst before this one was full. */
+    uint32_t unit, units; /* next one, one behind the last */
+    uint32_t cut_at;      /* bytes of the next one that were handed out */
     struct mmsghdr in[AB_UDP_BATCH], out[AB_UDP_BATCH];
     struct iovec in_iov[AB_UDP_BATCH], out_iov[AB_UDP_BATCH];
     struct sockaddr_in6 peers[AB_UDP_BATCH];                  /* room for either family */
-    _Alignas(struct cmsghdr) char control[AB_UDP_BATCH][128]; /* destination address of each datagram */
+    _Alignas(struct cmsghdr) char control[AB_UDP_BATCH][128]; /* destination address, TOS, segment of each datagram */
+    struct ab_udp_tx tx;                                      /* QUIC: what is sent */
 };
 
-int ab_udp_open(struct ab_udp *u, int fd, struct ab_stats_queue *stats, uint32_t number, struct ab_error *err);
+/* ab_udp_open owns `fd` from then on, also when it fails. */
+int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, struct ab_stats_queue *stats, uint32_t number,
+                struct ab_error *err);
 void ab_udp_close(struct ab_udp *u);
 
 /* ab_udp_rx receives up to `max` datagrams; they are valid until the next call. `cut` counts those that were longer

@@ -84,13 +84,14 @@ int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct 
     return keep_or_free(w, slot, AB_IO_XSK, ab_xsk_open(&w->ios[slot]->xsk, fd, config, stats, err));
 }
 
-int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, struct ab_stats_queue *stats, struct ab_error *err)
+int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, enum ab_udp_use use, struct ab_stats_queue *stats,
+                       struct ab_error *err)
 {
     int rc = take_slot(w, slot, fd, err);
 
     if (rc)
         return rc;
-    return keep_or_free(w, slot, AB_IO_UDP, ab_udp_open(&w->ios[slot]->udp, fd, stats, slot, err));
+    return keep_or_free(w, slot, AB_IO_UDP, ab_udp_open(&w->ios[slot]->udp, fd, use, stats, slot, err));
 }
 
 int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err)

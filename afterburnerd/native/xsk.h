@@ -67,6 +67,7 @@ struct ab_xsk {
     uint64_t completed;           /* addresses taken from COMPLETION */
     uint32_t rx_target;           /* frames that should lie with the kernel for receiving; the rest is for sending */
     uint32_t held;                /* frames handed to the worker and not yet released */
+    uint32_t reserved;            /* of those, frames that are being filled for sending */
     bool busy_poll;
     int fd;
     enum ab_queue_mode mode;

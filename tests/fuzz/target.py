@@ -102,7 +102,7 @@ TARGETS = {
         Target("eth", ("eth.c",), 600, 0.25, 1000),
         Target("rules", ("rules.c",), 600, 0.25, 500),
         Target("records", ("record.c",), 160, 0.25, 300),
-        Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "eth.c"), 1600, 0.25, 100),
+        Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "udp_tx.c", "eth.c"), 1600, 0.25, 100),
     )
 }
 

@@ -10,7 +10,7 @@ WRAPPED = (
     "malloc", "calloc", "free", "mmap", "munmap", "close", "setsockopt", "getsockopt", "getsockname", "bind", "sendto",
     "nanosleep",
 )  # fmt: skip
-SOURCES = ("worker", "io", "xsk", "udp", "umem", "eth", "rules", "record", "solana_tx")
+SOURCES = ("worker", "io", "io_tx", "xsk", "udp", "udp_tx", "umem", "eth", "rules", "record", "solana_tx")
 
 
 def test_whatever_call_fails_nothing_is_left(tmp_path: Path) -> None:

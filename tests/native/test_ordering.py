@@ -15,7 +15,7 @@ from tests import cc
 
 pytestmark = pytest.mark.skipif(bool(cc.SANITIZED), reason="built under a sanitizer of its own")
 
-SOURCES = ("worker", "io", "xsk", "udp", "umem", "eth", "rules", "record", "solana_tx")
+SOURCES = ("worker", "io", "io_tx", "xsk", "udp", "udp_tx", "umem", "eth", "rules", "record", "solana_tx")
 MODES = ("sequence", "head", "worker")
 
 

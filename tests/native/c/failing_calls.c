@@ -173,14 +173,14 @@ static struct ab_stats_rule rule_stats[AB_MAX_RULES];
 static struct ab_doorbell bell;
 
 /* attempt: 0, or the error of the one failing call; afterwards nothing may be left, whichever it was. */
-static int attempt(const struct ab_xsk_config *config)
+static int attempt(const struct ab_xsk_config *config, enum ab_udp_use use)
 {
     struct ab_error err = {0};
     int rc;
 
     calls = closed = 0;
     rc = config ? ab_worker_open_xsk(&worker, SLOT, FD, config, false, &queue_stats, &err)
-                : ab_worker_open_udp(&worker, SLOT, FD, &queue_stats, &err);
+                : ab_worker_open_udp(&worker, SLOT, FD, use, &queue_stats, &err);
     if (rc) {
         MUST(rc == err.code && rc < 0 && err.text[0] && !worker.ios[SLOT]);
         MUST(ab_worker_close(&worker, SLOT, NULL) == AB_EINVAL);
@@ -193,15 +193,15 @@ static int attempt(const struct ab_xsk_config *config)
     return rc;
 }
 
-static unsigned try_all(const struct ab_xsk_config *config, int error, bool opens)
+static unsigned try_all(const struct ab_xsk_config *config, enum ab_udp_use use, int error, bool opens)
 {
     unsigned failed = 0;
 
     fail_errno = error;
     fail_at = 0;
-    MUST((attempt(config) == 0) == opens);
+    MUST((attempt(config, use) == 0) == opens);
     for (fail_at = 1; fail_at == 1 || calls >= fail_at - 1; fail_at++)
-        failed += attempt(config) != 0;
+        failed += attempt(config, use) != 0;
     return failed;
 }
 
@@ -224,16 +224,18 @@ int main(void)
 
         no_huge_pages = variant / 9 & 4;
         no_zero_copy = variant / 9 & 8;
-        failed += try_all(&config, EINVAL,
+        failed += try_all(&config, AB_UDP_CAPTURE, EINVAL,
                           !(no_huge_pages && config.huge == AB_HUGE_REQUIRE) &&
                               !(no_zero_copy && config.want == AB_XSK_ZERO_COPY));
-        failed += try_all(&config, ENODEV,
+        failed += try_all(&config, AB_UDP_CAPTURE, ENODEV,
                           !(no_huge_pages && config.huge == AB_HUGE_REQUIRE) &&
                               !(no_zero_copy && config.want == AB_XSK_ZERO_COPY));
     }
     always_busy = true;
-    failed += try_all(&(struct ab_xsk_config){.frames = 64, .frame_size = 2048, .ring = 32}, ENOBUFS, false);
-    failed += try_all(NULL, EBADF, true);
+    failed +=
+        try_all(&(struct ab_xsk_config){.frames = 64, .frame_size = 2048, .ring = 32}, AB_UDP_CAPTURE, ENOBUFS, false);
+    failed += try_all(NULL, AB_UDP_CAPTURE, EBADF, true);
+    failed += try_all(NULL, AB_UDP_QUIC, EBADF, true);
     ab_worker_fini(&worker);
     printf("%u\n", failed);
     return 0;
