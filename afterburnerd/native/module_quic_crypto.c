@@ -197,14 +197,14 @@ static PyObject *crypto_seal(PyObject *self, PyObject *args)
                               &op->number, &payload, &len, ab_module_u16, &op->number_off) ||
             !(k = keys_of(crypto, keys)))
             goto release;
-        if (header_len > UINT16_MAX || op->number_off > header_len || header_len - op->number_off > 4) {
-            PyErr_Format(PyExc_ValueError, "a header of %zd bytes with its number at %d", header_len, op->number_off);
-            if (protect || header_len > UINT16_MAX)
-                goto release;
-            PyErr_Clear();
+        if (header_len > UINT16_MAX || len > PACKET_LIMIT ||
+            (protect && (op->number_off >= header_len || header_len - op->number_off > 4))) {
+            PyErr_Format(PyExc_ValueError, "a header of %zd bytes, its number at %d, and %zd bytes of payload",
+                         header_len, op->number_off, len);
+            goto release;
         }
         op->packet = copy(header, header_len, (size_t)len + AB_QUIC_TAG_BYTES);
-        if (!op->packet || len > PACKET_LIMIT)
+        if (!op->packet)
             goto release;
         op->key = &k->pair->key;
         op->hp = protect ? &k->pair->hp : NULL;
@@ -304,6 +304,128 @@ release:
     return result;
 }
 
+/* --- measuring ------------------------------------------------------------------------------------------------- */
+
+#define STOCK 256u /* packets: more than fit a core's first cache level, as in the data plane */
+#define STRIDE 2048u
+#define NUMBER_OFF 9u
+#define HEADER 11u
+
+/* stock_setup: every packet as it is before it is sealed. */
+static void stock_setup(struct ab_quic_op *ops, uint8_t *area, struct py_keys **keys, uint32_t n, uint32_t size)
+{
+    for (uint32_t i = 0; i < STOCK; i++) {
+        uint8_t *packet = area + (size_t)i * STRIDE;
+
+        packet[0] = 0x41; /* a number of two bytes */
+        packet[NUMBER_OFF] = 0;
+        packet[NUMBER_OFF + 1] = (uint8_t)i;
+        ops[i] = (struct ab_quic_op){
+            .key = &keys[i % n]->pair->key,
+            .hp = &keys[i % n]->pair->hp,
+            .packet = packet,
+            .payload = packet + HEADER,
+            .number = i,
+            .len = size - HEADER - AB_QUIC_TAG_BYTES,
+            .header_len = HEADER,
+            .number_off = NUMBER_OFF,
+        };
+    }
+}
+
+typedef uint32_t step(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
+
+/* stock_run: one step over the stock; ns, or 0 where not all packets made it. */
+static uint64_t stock_run(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t batch, step *run)
+{
+    uint64_t start = ab_now_ns();
+    uint32_t good = 0;
+
+    for (uint32_t i = 0; i < STOCK; i += batch)
+        good += run(c, ops + i, AB_MIN(batch, STOCK - i));
+    return good == STOCK ? AB_MAX(ab_now_ns() - start, 1) : 0;
+}
+
+/* stock_pass: seals, bares and opens the stock; ns of [AEAD of the seal alone, seal, unprotect, open], each of all
+ * packets. */
+static bool stock_pass(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint8_t *area, struct py_keys **keys,
+                       uint32_t n, uint32_t size, uint32_t batch, uint64_t ns[4])
+{
+    stock_setup(ops, area, keys, n, size);
+    for (uint32_t i = 0; i < STOCK; i++)
+        ops[i].hp = NULL;
+    ns[0] = stock_run(c, ops, batch, ab_quic_seal_batch);
+    stock_setup(ops, area, keys, n, size);
+    ns[1] = stock_run(c, ops, batch, ab_quic_seal_batch);
+    for (uint32_t i = 0; i < STOCK; i++)
+        ops[i].len = size;
+    ns[2] = stock_run(c, ops, batch, ab_quic_unprotect_batch);
+    ns[3] = stock_run(c, ops, batch, ab_quic_open_batch);
+    return ns[0] && ns[1] && ns[2] && ns[3];
+}
+
+static PyObject *crypto_measure(PyObject *self, PyObject *args)
+{
+    struct ab_quic_crypto *c = &((struct py_crypto *)self)->crypto;
+    struct ab_quic_op ops[STOCK];
+    struct py_keys **keys = NULL;
+    uint8_t *area = NULL;
+    uint64_t ns[4] = {0};
+    PyObject *list;
+    uint32_t size, batch, n;
+    bool good = false;
+
+    if (!PyArg_ParseTuple(args, "O!O&O&:measure", &PyList_Type, &list, ab_module_u32, &size, ab_module_u32, &batch))
+        return NULL;
+    n = (uint32_t)PyList_Size(list);
+    if (n == 0 || batch == 0 || size < HEADER + AB_QUIC_TAG_BYTES + 2 || size > STRIDE)
+        return PyErr_Format(PyExc_ValueError, "measure: %u keys, packets of %u bytes, batches of %u", n, size, batch);
+    keys = malloc(n * sizeof(struct py_keys *));
+    area = aligned_alloc(AB_CACHELINE, (size_t)STOCK * STRIDE);
+    if (!keys || !area) {
+        PyErr_NoMemory();
+        goto release;
+    }
+    memset(area, 0, (size_t)STOCK * STRIDE);
+    for (uint32_t i = 0; i < n; i++)
+        if (!(keys[i] = keys_of((struct py_crypto *)self, PyList_GetItem(list, i))))
+            goto release;
+    good = stock_pass(c, ops, area, keys, n, size, batch, ns);
+    if (!good)
+        PyErr_SetString(PyExc_RuntimeError, "not all packets were sealed and opened: the figures would be worthless");
+release:
+    free(area);
+    free(keys);
+    return good ? Py_BuildValue("(dddd)", (double)ns[0] / STOCK, (double)ns[1] / STOCK, (double)ns[2] / STOCK,
+                                (double)ns[3] / STOCK)
+                : NULL;
+}
+
+/* crypto_measure_update: what a key update costs: the next secret, and a key of it. */
+static PyObject *crypto_measure_update(PyObject *self, PyObject *args)
+{
+    struct ab_quic_crypto *c = &((struct py_crypto *)self)->crypto;
+    uint8_t secret[AB_QUIC_SECRET_MAX] = {0}, bytes[AB_QUIC_KEY_MAX] = {0}, iv[AB_QUIC_IV_BYTES] = {0};
+    struct ab_quic_key key;
+    uint64_t start, derived, set;
+    int suite, rc = 0;
+
+    if (!PyArg_ParseTuple(args, "i:measure_update", &suite))
+        return NULL;
+    start = ab_now_ns();
+    for (uint32_t i = 0; rc == 0 && i < STOCK; i++) {
+        rc = ab_quic_secret_next(c, suite, secret, secret);
+        rc = rc ? rc : ab_quic_key_derive(c, &key, suite, secret);
+    }
+    derived = ab_now_ns();
+    for (uint32_t i = 0; rc == 0 && i < STOCK; i++)
+        rc = ab_quic_key_set(c, &key, suite, bytes, iv);
+    set = ab_now_ns();
+    if (rc)
+        return PyErr_Format(PyExc_ValueError, "suite %d: error %d", suite, rc);
+    return Py_BuildValue("(dd)", (double)(derived - start) / STOCK, (double)(set - derived) / STOCK);
+}
+
 static PyMethodDef crypto_methods[] = {
     {"name", crypto_name, METH_NOARGS, "name() -> backend, as status shows it"},
     {"reason", crypto_reason, METH_NOARGS, "reason() -> why it is not the fast one; empty where it is"},
@@ -315,6 +437,10 @@ static PyMethodDef crypto_methods[] = {
      "unprotect([(keys, packet, number_off)]) -> [(packet, number as sent, header_len) or status]"},
     {"open", crypto_open, METH_O,
      "open([(keys, packet, number, header_len)]) -> [payload, (status, rest) where the tag is wrong, or status]"},
+    {"measure", crypto_measure, METH_VARARGS,
+     "measure([keys], packet_bytes, batch) -> ns a packet of (AEAD of a seal, seal, unprotect, open)"},
+    {"measure_update", crypto_measure_update, METH_VARARGS,
+     "measure_update(suite) -> ns of (next secret and key, setting a key alone)"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -114,7 +114,7 @@ static void seal(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n)
 {
     struct state *s = c->ipsec;
     IMB_MGR *m = s->manager;
-    uint8_t nonce[AB_QUIC_IV_BYTES];
+    ab_quic_nonce_bytes nonce;
 
     for (uint32_t i = 0; i < n; i++) {
         struct ab_quic_op *op = &ops[i];
@@ -123,7 +123,7 @@ static void seal(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n)
 
         if (ab_unlikely(op->status))
             continue;
-        ab_quic_nonce(nonce, key->iv, op->number);
+        ab_quic_nonce(nonce, key, op->number);
         if (ab_likely(key->suite == AB_QUIC_AES128_GCM))
             m->gcm128_enc(gcm_of(key), &s->gcm, out, op->payload, op->len, nonce, op->packet, op->header_len, tag,
                           AB_QUIC_TAG_BYTES);
@@ -149,7 +149,8 @@ static void open(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n)
 {
     struct state *s = c->ipsec;
     IMB_MGR *m = s->manager;
-    uint8_t nonce[AB_QUIC_IV_BYTES], tag[AB_QUIC_TAG_BYTES];
+    ab_quic_nonce_bytes nonce;
+    uint8_t tag[AB_QUIC_TAG_BYTES] __attribute__((aligned(AB_CACHELINE)));
 
     for (uint32_t i = 0; i < n; i++) {
         struct ab_quic_op *op = &ops[i];
@@ -159,7 +160,7 @@ static void open(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n)
 
         if (ab_unlikely(op->status))
             continue;
-        ab_quic_nonce(nonce, key->iv, op->number);
+        ab_quic_nonce(nonce, key, op->number);
         if (ab_likely(key->suite == AB_QUIC_AES128_GCM))
             m->gcm128_dec(gcm_of(key), &s->gcm, text, text, len, nonce, op->packet, op->header_len, tag,
                           AB_QUIC_TAG_BYTES);

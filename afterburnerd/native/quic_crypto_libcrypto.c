@@ -178,10 +178,11 @@ static int seal_one(struct state *s, const struct ab_quic_op *op)
 {
     const struct ab_quic_key *key = op->key;
     EVP_CIPHER_CTX *ctx = keyed(s, aead_of(key->suite), key->raw.owner, key->raw.bytes, 1);
-    uint8_t nonce[AB_QUIC_IV_BYTES], *out = op->packet + op->header_len;
+    ab_quic_nonce_bytes nonce;
+    uint8_t *out = op->packet + op->header_len;
     int got;
 
-    ab_quic_nonce(nonce, key->iv, op->number);
+    ab_quic_nonce(nonce, key, op->number);
     if (!ctx || EVP_CipherInit_ex2(ctx, NULL, NULL, nonce, -1, NULL) != 1 ||
         EVP_EncryptUpdate(ctx, NULL, &got, op->packet, op->header_len) != 1 ||
         EVP_EncryptUpdate(ctx, out, &got, op->payload, (int)op->len) != 1 ||
@@ -196,10 +197,11 @@ static int open_one(struct state *s, const struct ab_quic_op *op)
     const struct ab_quic_key *key = op->key;
     EVP_CIPHER_CTX *ctx = keyed(s, aead_of(key->suite), key->raw.owner, key->raw.bytes, 0);
     uint32_t len = op->len - op->header_len - AB_QUIC_TAG_BYTES;
-    uint8_t nonce[AB_QUIC_IV_BYTES], *text = op->packet + op->header_len;
+    ab_quic_nonce_bytes nonce;
+    uint8_t *text = op->packet + op->header_len;
     int got;
 
-    ab_quic_nonce(nonce, key->iv, op->number);
+    ab_quic_nonce(nonce, key, op->number);
     if (!ctx || EVP_CipherInit_ex2(ctx, NULL, NULL, nonce, -1, NULL) != 1 ||
         EVP_DecryptUpdate(ctx, NULL, &got, op->packet, op->header_len) != 1 ||
         EVP_DecryptUpdate(ctx, text, &got, text, (int)len) != 1 ||
