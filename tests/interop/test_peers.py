@@ -1,0 +1,250 @@
+"""The peers can do what they say, proven against one another before our own engine meets them.
+
+Every engine against aioquic in both roles, and a ring over all engines; what an engine cannot do is missing from its features
+and skipped. What happens on the wire (Retry, 0-RTT packets, key phases) is looked at in test_tshark.py: what an engine says
+of itself is not taken for it here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tests.interop import peers
+
+pytestmark = pytest.mark.timeout(600)  # the first test that asks for an engine builds it
+ENOUGH = 2  # engines that must run where CI is set
+MANY = 2000
+SIZE = 235  # bytes: a usual transaction
+PAIRS = sorted(
+    {(engine, "aioquic") for engine in peers.ENGINES}
+    | {("aioquic", engine) for engine in peers.ENGINES}
+    | set(zip(peers.ENGINES, peers.ENGINES[1:] + peers.ENGINES[:1], strict=True))
+)
+
+
+def need(engine: str, role: Literal["server", "client"], *options: str) -> None:
+    """Skips where the engine cannot be had or cannot do that."""
+    try:
+        features = peers.features(engine)
+    except peers.Unavailable as why:
+        pytest.skip(f"{engine} is not to be had: {why}")
+    if missing := set(options) - set(getattr(features, role)):
+        pytest.skip(f"{engine} as {role} has no {', '.join(sorted(missing))}")
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-to-{pair[1]}")
+def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Client and server."""
+    client, server = request.param
+    need(client, "client")
+    need(server, "server")
+    return client, server
+
+
+def test_enough_engines_can_be_had() -> None:
+    missing = {}
+    for engine in peers.ENGINES:
+        try:
+            peers.features(engine)
+        except peers.Unavailable as why:
+            missing[engine] = str(why)
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"engines that are not to be had: {missing}")
+    assert len(peers.ENGINES) - len(missing) >= ENOUGH, missing
+
+
+@pytest.mark.parametrize("engine", peers.ENGINES)
+def test_an_option_that_an_engine_does_not_know_is_refused(engine: str) -> None:
+    need(engine, "client")
+    assert peers.client(engine, 9, "--no-such-option").code == 64
+
+
+@pytest.mark.parametrize("engine", peers.ENGINES)
+def test_a_client_says_that_nobody_answers(engine: str) -> None:
+    need(engine, "client")
+    call = peers.client(engine, 9, "--timeout", "1000", "--idle", "1500")
+    assert call.code == 69, call.told()
+
+
+def delivered(call: peers.Peer, server: peers.Peer, streams: int, connections: int = 1) -> None:
+    """The client is content, and the server has each stream once, whole and as it was sent."""
+    assert call.code == 0, f"{call}: {call.told()}; {server}: {server.told()}"
+    server.wait("closed", connections)
+    assert len(server.streams()) == streams
+    assert all(event["bytes"] == SIZE for event in server.streams().values())
+
+
+def test_handshake_and_three_streams(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE))
+        delivered(call, server, 3)
+        assert {stream for _, stream in server.streams()} == {2, 6, 10}
+        (theirs,), (ours,) = server.seen("connected"), call.seen("connected")
+        assert server.seen("closed")[0] | {"reason": ""} == {"event": "closed", "conn": 0, "code": 0, "reason": "", "application": True, "by": "peer"}  # fmt: skip
+    for event in (theirs, ours):
+        assert (event["alpn"], event["version"], event["resumed"]) == ("solana-tpu", 1, False)
+    assert theirs["certificate"] == peers.identity("client").sha256
+    assert ours["certificate"] == peers.identity("server").sha256
+    if peers.features(pair[0]).acked:
+        assert call.summary()["acked"] == 3
+
+
+def test_a_wrong_alpn_is_refused(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--alpn", "solana-other", "--timeout", "5000")
+        assert call.code == 69, call.told()
+        assert not call.seen("connected")
+
+
+def test_many_small_streams(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", str(MANY), "--size", str(SIZE), "--quiet")
+        delivered(call, server, MANY)
+        assert server.stop() == 0
+    assert server.summary()["bytes"] == MANY * SIZE
+
+
+def test_streams_that_span_packets(pair: tuple[str, str]) -> None:
+    size = 300_000
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "4", "--size", str(size))
+        assert call.code == 0, f"{call.told()} {server.told()}"
+        server.wait("closed")
+        assert [event["bytes"] for event in server.streams().values()] == [size] * 4
+
+
+def test_bidirectional_streams_come_back(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1], "--echo") as server:
+        call = peers.client(pair[0], server.port, "--streams", "5", "--size", str(SIZE), "--bidi")
+        delivered(call, server, 5)
+    assert {stream for _, stream in call.streams()} == {0, 4, 8, 12, 16}
+    assert all(event["bytes"] == SIZE for event in call.streams().values())
+
+
+def test_a_server_pushes_streams(pair: tuple[str, str]) -> None:
+    need(pair[1], "server", "push")
+    with peers.server(pair[1], "--push", "7", "--push-size", "17") as server:
+        call = peers.client(pair[0], server.port, "--streams", "1", "--size", str(SIZE), "--expect", "7")
+        delivered(call, server, 1)
+    assert {stream for _, stream in call.streams()} == {3, 7, 11, 15, 19, 23, 27}
+    assert all(event["bytes"] == 17 for event in call.streams().values())
+
+
+def test_datagrams(pair: tuple[str, str]) -> None:
+    need(pair[0], "client", "datagrams")
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "1", "--size", str(SIZE), "--datagrams", "4", "--hold", "300")  # fmt: skip
+        delivered(call, server, 1)
+        assert len(server.seen("datagram", bytes=SIZE)) == 4
+
+
+def test_retry(pair: tuple[str, str]) -> None:
+    need(pair[1], "server", "retry")
+    with peers.server(pair[1], "--retry") as server:
+        delivered(peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE)), server, 3)
+
+
+def test_version_negotiation(pair: tuple[str, str]) -> None:
+    need(pair[0], "client", "version-negotiation")
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE), "--version-negotiation")
+        delivered(call, server, 3)
+    assert call.seen("version_negotiation")
+    assert all(1 in event["offered"] for event in call.seen("version_negotiation") if event["offered"] is not None)
+
+
+def test_a_session_is_resumed(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "2", "--size", str(SIZE), "--count", "3")
+        delivered(call, server, 6, connections=3)
+        for peer in (call, server):
+            assert [event["resumed"] for event in peer.seen("connected")] == [False, True, True], peer
+    assert not any(event["early_data"] for event in call.seen("connected"))
+
+
+def test_a_session_is_resumed_from_a_file(pair: tuple[str, str], tmp_path: Path) -> None:
+    need(pair[0], "client", "resume")
+    with peers.server(pair[1]) as server:
+        for resumed in (False, True):
+            call = peers.client(pair[0], server.port, "--size", str(SIZE), "--resume", tmp_path / "session")
+            assert call.code == 0, call.told()
+            assert call.seen("connected")[0]["resumed"] is resumed
+        delivered(call, server, 2, connections=2)
+
+
+def test_early_data_is_accepted(pair: tuple[str, str]) -> None:
+    need(pair[0], "client", "zero-rtt")
+    need(pair[1], "server", "zero-rtt")
+    with peers.server(pair[1], "--zero-rtt") as server:
+        call = peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE), "--count", "2", "--zero-rtt")
+        delivered(call, server, 6, connections=2)
+    assert [event["early_data"] for event in call.seen("connected")] == [False, True]
+
+
+def test_early_data_that_is_refused_is_sent_again(pair: tuple[str, str]) -> None:
+    need(pair[0], "client", "zero-rtt")
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE), "--count", "2", "--zero-rtt")
+        delivered(call, server, 6, connections=2)
+    assert not any(event["early_data"] for event in call.seen("connected"))
+
+
+@pytest.mark.parametrize("by", ["client", "server"])
+def test_key_update(pair: tuple[str, str], by: Literal["client", "server"]) -> None:
+    need(pair[by == "server"], by, "key-update-after")
+    update = ["--key-update-after", "5"]
+    with peers.server(pair[1], *(update if by == "server" else ())) as server:
+        call = peers.client(pair[0], server.port, "--streams", "200", "--size", str(SIZE), "--interval", "2", *(update if by == "client" else ()))  # fmt: skip
+        delivered(call, server, 200)
+        assert len((server if by == "server" else call).seen("key_update")) == 1
+
+
+@pytest.mark.parametrize("cipher", ["aes128", "aes256", "chacha20"])
+def test_cipher(pair: tuple[str, str], cipher: str) -> None:
+    can = [peers.features(engine) for engine in pair]
+    if not all(cipher in one.ciphers for one in can):
+        pytest.skip(f"{cipher} is not to be had")
+    chooser: Literal["client", "server"] = "client" if can[0].can("client", "cipher") else "server"
+    need(pair[chooser == "server"], chooser, "cipher")
+    words = ["--cipher", cipher]
+    with peers.server(pair[1], *(words if can[1].can("server", "cipher") else ())) as server:
+        call = peers.client(pair[0], server.port, "--streams", "20", "--size", str(SIZE), *(words if chooser == "client" else ()))  # fmt: skip
+        delivered(call, server, 20)
+        for peer in (call, server):
+            assert peer.seen("connected")[0]["cipher"] in (cipher, None), peer
+
+
+def test_rebinding(pair: tuple[str, str]) -> None:
+    need(pair[0], "client", "rebind-after")
+    with peers.server(pair[1]) as server:
+        call = peers.client(pair[0], server.port, "--streams", "50", "--size", str(SIZE), "--rebind-after", "20")
+        delivered(call, server, 50)
+    assert len(call.seen("rebound")) == 1
+
+
+def test_a_close_of_the_server_reaches_the_client(pair: tuple[str, str]) -> None:
+    need(pair[1], "server", "close-after", "close-code")
+    with peers.server(pair[1], "--close-after", "3", "--close-code", "4") as server:
+        call = peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE), "--hold", "20000")
+        closed = call.seen("closed")[0]
+        assert (closed["code"], closed["reason"], closed["application"], closed["by"]) == (4, "enough", True, "peer")
+        assert len(server.streams()) == 3
+
+
+def test_an_idle_connection_ends(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1], "--idle", "1000") as server:
+        call = peers.client(pair[0], server.port, "--streams", "1", "--size", str(SIZE), "--hold", "20000")
+        assert call.seen("closed")[0]["by"] == "idle", call.told()
+        assert server.wait("closed")["by"] == "idle"
+
+
+def test_a_connection_ends_with_its_server(pair: tuple[str, str]) -> None:
+    with peers.server(pair[1]) as server, peers.dialling(pair[0], server.port, "--hold", "30000") as call:
+        server.wait("stream")
+        assert server.stop() == 0
+        closed = call.wait("closed")
+        assert (closed["by"], closed["code"]) == ("peer", 0), closed
