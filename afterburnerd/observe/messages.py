@@ -211,7 +211,7 @@ REBIND_FAILED = _message(
     "REBIND_FAILED",
     "fbce6dceaa8a438e911ceed92bf0b6fe",
     ERROR,
-    "{interface} changed and its queues could not be bound again: {reason}; restarting the workers",
+    "{interface} changed and its queues could not be bound again: {reason}; restarting the worker",
     "A fresh data plane tries again, with back-off. If it stays so, `afterburnerctl doctor` looks at the interface.",
 )
 

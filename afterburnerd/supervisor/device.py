@@ -77,6 +77,7 @@ class Device:
         self.rung: Rung = "socket"
         self.program: XdpProgram | None = None
         self.fallbacks: list[str] = []  # why a better rung is not in force
+        self._counted: list[tuple[int, int]] = []  # what the segment has of the program's counters
 
     @property
     def link(self) -> Link:
@@ -266,10 +267,12 @@ class Device:
 
     def count(self, segment: Segment) -> None:
         """Copies the program's counters into the statistics segment."""
-        if self.program is not None:
-            for reason, count in self.program.counters().items():
-                segment.set("xdp", reason, "packets", count.packets)
-                segment.set("xdp", reason, "bytes", count.octets)
+        if self.program is None or (pairs := self.program.pairs()) == self._counted:
+            return
+        self._counted = pairs
+        for reason, (packets, octets) in enumerate(pairs):
+            segment.set("xdp", reason, "packets", packets)
+            segment.set("xdp", reason, "bytes", octets)
 
 
 def count_xsk(xsk: Xsk, segment: Segment, row: int) -> None:

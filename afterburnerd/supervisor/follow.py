@@ -12,7 +12,9 @@ Events come from net/watch.py, one at a time, under the lock that a reload takes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 
 from afterburnerd.abi.segment import Segment
 from afterburnerd.net.facts import (
@@ -30,10 +32,13 @@ from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.flap import FlapGuard
-from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
+from afterburnerd.supervisor.keeper import Keeper
+from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard
 from afterburnerd.supervisor.workers import Workers
+
+FAILURES = (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError)
 
 
 class Follower:
@@ -67,12 +72,26 @@ class Follower:
                     return
                 try:
                     await self._changed(event)
-                except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
-                    # The keeper of the worker concerned, or the next event, goes on from here; the state says degraded.
-                    say(messages.REBIND_FAILED, interface=self._facts.interface, reason=str(error))
+                except FAILURES as error:
+                    # The keepers, or the next event, go on from here; the state says degraded.
                     for keeper in self._workers.keepers:
-                        keeper.restart(f"the interface changed and it could not follow: {error}")
+                        self._replace(keeper, keeper.plane, error)
                 self._board.follow()
+
+    def _replace(self, keeper: Keeper, plane: Plane | None, error: Exception) -> None:
+        """A worker could not follow: a fresh process of it will, on the interface as it is then."""
+        say(messages.REBIND_FAILED, interface=self._facts.interface, reason=str(error))
+        keeper.restart(f"the interface changed and it could not follow: {error}", plane)
+
+    @contextlib.contextmanager
+    def _or_replaced(self, keeper: Keeper) -> Iterator[None]:
+        """What one worker cannot do disturbs no other. The process that failed is meant: one that its keeper has put in
+        its place meanwhile serves the interface as it is."""
+        plane = keeper.plane
+        try:
+            yield
+        except FAILURES as error:
+            self._replace(keeper, plane, error)
 
     async def _changed(self, event: Event) -> None:
         self._device.facts = self._watcher.facts
@@ -85,7 +104,8 @@ class Follower:
                 )
                 for keeper in self._workers.keepers:
                     if keeper.running:
-                        await keeper.unbind()
+                        with self._or_replaced(keeper):
+                            await keeper.unbind()
                 if self._device.program is not None:
                     self._device.program.detach()
             case LinkBack():
@@ -109,24 +129,30 @@ class Follower:
                     # Drivers rebuild their rings on these: sockets bound before may be dead without saying so.
                     await self._rebind()
             case AddressesChanged():
-                await self._workers.republish()
+                await self._workers.republish(self._or_replaced)
 
     async def _rebind(self) -> None:
         """Every queue anew, on the interface as it is now."""
         if self._device.rung == "socket":
             return
+        failed: list[Plane | None] = []
         for keeper in self._workers.keepers:
             if keeper.running:
-                await keeper.unbind()
+                plane = keeper.plane
+                with self._or_replaced(keeper):
+                    await keeper.unbind()
+                    continue
+                failed.append(plane)
         self._workers.share_out()
         for keeper in self._workers.keepers:
-            if keeper.running:
-                await keeper.set_rules(keeper.rules)
-                await keeper.bind()
-                self._guard.bound(time.monotonic())
-                self._segment.add("daemon", 0, "rebinds", len(keeper.queues))
-            else:
+            if not keeper.running:
                 keeper.nudge()
+            elif keeper.plane not in failed:
+                with self._or_replaced(keeper):
+                    await keeper.set_rules(keeper.rules)
+                    await keeper.bind()
+                    self._guard.bound(time.monotonic())
+                    self._segment.add("daemon", 0, "rebinds", len(keeper.queues))
 
     async def look_after_program(self) -> None:
         """Somebody may have taken our program off (bpftool link detach): put it on again."""

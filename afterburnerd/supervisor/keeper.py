@@ -19,7 +19,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 from afterburnerd.abi import orders
 from afterburnerd.abi.layout import QueueMode, WorkerState
@@ -33,30 +32,35 @@ from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
 
+# Longest time between two looks at a heart, monotonic: a shorter watch.hang_ms holds from the next look on.
+LONGEST_NS = 1_000_000_000
+
 
 class HeartWatch:
-    """Decides when a worker hangs. Pure: time and heartbeat come in, a verdict goes out.
+    """Decides when a worker hangs, and when to look next. Pure: time and heartbeat come in, a verdict goes out.
 
-    A look that comes late by more than the grace is no witness: whatever stopped the watcher may have stopped the worker
-    too, so the worker gets a whole further interval.
+    A heart that was just heard cannot be found silent for a while, so nobody looks meanwhile; from one interval before
+    that on, a look each interval. A look that comes late by more than an interval is no witness: whatever stopped the
+    watcher may have stopped the worker too, so the worker gets a whole further time.
     """
 
     def __init__(self, hang_ns: int, interval_ns: int) -> None:
         self.hang_ns = hang_ns
         self.interval_ns = interval_ns
-        self._last_look = 0
+        self.due_ns = 0  # when to look next
         self._excused_until = 0
         self.late_ns = 0  # by how much the latest look came late
 
     def start(self, now: int) -> None:
-        self._last_look = now
+        self.due_ns = now + self.interval_ns
         self._excused_until = 0
 
     def hangs(self, heartbeat: int, now: int) -> bool:
-        self.late_ns = max(0, now - self._last_look - self.interval_ns)
-        self._last_look = now
+        self.late_ns = max(0, now - self.due_ns)
         if self.late_ns > self.interval_ns:
             self._excused_until = now + self.hang_ns
+        quiet = min(heartbeat + self.hang_ns - self.interval_ns, now + LONGEST_NS)
+        self.due_ns = max(now + self.interval_ns, quiet)
         return now - heartbeat > self.hang_ns and now >= self._excused_until
 
 
@@ -96,11 +100,11 @@ class Keeper:
         self.rules = b""
         self.sockets: list[socket.socket] = []  # socket backend: ours to pass over, workers hold copies
         self.plane: Plane | None = None
-        self.running = False  # the process is set up
-        self.bound = False  # and has every queue
+        self.bound = False  # it has every queue
         self.restarts = 0
         self.last_failure = ""
-        self.failing_since = 0.0  # monotonic; 0: not failing
+        self.down_since_ns = time.monotonic_ns()  # 0: the process is set up and runs
+        self.failing = False  # down, and an attempt to bring it up has failed
         self.cpu = -1
         self.modes: dict[int, QueueMode] = {}
         self.small_pages: set[int] = set()  # slots whose memory lies in normal pages
@@ -111,8 +115,8 @@ class Keeper:
         self._xsks: dict[int, Xsk] = {}
         self._slots: set[int] = set()
         self._uid_gid = (-1, -1)
-        self._wanted_restart: str | None = None
-        self._wake = asyncio.Event()
+        self._wanted_restart: tuple[Plane, str] | None = None  # of which process, and why
+        self._wake = asyncio.Event()  # something is to be looked at: the process ended, a wish, a change for the better
         self._stopping = False
         self._backoff = Backoff(0, 0, 0)
         self._binding = asyncio.Lock()
@@ -150,7 +154,7 @@ class Keeper:
             self.notices = ready.notices + sealed.notices
             for text in self.notices:
                 say(messages.PRIVILEGE_MISSING, worker=self.index, consequence=text)
-            self.running = True
+            self.down_since_ns, self.failing = 0, False
             # Rules and queues may have been changed while it started: it serves those of now.
             while self._sent_rules is not self.rules or self._bound_queues is not self.queues:
                 await self._send_rules()
@@ -161,6 +165,11 @@ class Keeper:
             await self._drop_plane()
             raise
         self._changed()
+
+    @property
+    def running(self) -> bool:
+        """The process is set up."""
+        return not self.down_since_ns
 
     @property
     def serving(self) -> bool:
@@ -182,8 +191,9 @@ class Keeper:
         self._uid_gid = (uid, gid)
 
     async def bind(self) -> None:
-        """Opens every queue, or every socket, of this worker."""
+        """Opens every queue, or every socket, of this worker; those that it has open are closed first."""
         async with self._binding:
+            await self._close_slots()
             queues = self.queues
             if self.device.rung == "socket":
                 for slot, sock in enumerate(self.sockets):
@@ -216,14 +226,17 @@ class Keeper:
     async def unbind(self) -> None:
         """Closes every queue; the process stays."""
         async with self._binding:
-            self.bound = False
-            for slot in sorted(self._slots):
-                self._count_and_close(slot)
-                with contextlib.suppress(OrderFailed):
-                    await self._plane().order(orders.CloseSlot(slot=slot))
-            self._slots.clear()
-            self.modes.clear()
-            self.small_pages.clear()
+            await self._close_slots()
+
+    async def _close_slots(self) -> None:
+        self.bound = False
+        for slot in sorted(self._slots):
+            self._count_and_close(slot)
+            with contextlib.suppress(OrderFailed):
+                await self._plane().order(orders.CloseSlot(slot=slot))
+        self._slots.clear()
+        self.modes.clear()
+        self.small_pages.clear()
 
     async def set_rules(self, rules: bytes) -> None:
         """Replaces the worker's table; a worker that is down gets it when it comes up."""
@@ -256,7 +269,7 @@ class Keeper:
                 return
             noticed = time.monotonic()
             ran = noticed - began
-            self.running = False
+            self._went_down()
             pid = self.plane.pid if self.plane is not None else 0
             if counter == "restart_killed":
                 say(messages.WORKER_DIED, worker=self.index, pid=pid, how=why)
@@ -268,6 +281,7 @@ class Keeper:
             self.segment.add("daemon", 0, counter)
             self.restarts += 1
             await self._drop_plane()
+            self._wake.clear()
             if counter != "restart_config":
                 await self._pause(self._backoff.after(ran))
             await self._bring_back()
@@ -281,35 +295,61 @@ class Keeper:
         plane = self._plane()
         watch = HeartWatch(self.config.watch.hang_ms * 1_000_000, self.interval_ns)
         watch.start(time.monotonic_ns())
-        while True:
-            self._wake.clear()
-            wake = asyncio.ensure_future(self._wake.wait())
-            either: set[asyncio.Future[Any]] = {plane.ended, wake}
-            await asyncio.wait(either, timeout=self.interval_ns / 1e9, return_when=asyncio.FIRST_COMPLETED)
-            wake.cancel()
-            if plane.ended.done():
-                return "restart_killed", plane.ended.result()
-            if self._stopping:
-                return "", ""
-            if self._wanted_restart is not None:
-                why, self._wanted_restart = self._wanted_restart, None
-                return "restart_config", why
-            watch.hang_ns = self.config.watch.hang_ms * 1_000_000
-            now = time.monotonic_ns()
-            beat = self.segment.get("worker", self.index, "heartbeat_ns")
-            hangs = watch.hangs(beat, now)
-            if watch.late_ns > watch.hang_ns:
-                late = f"{watch.late_ns / 1e6:.0f} ms"
-                say(messages.WORKER_STOLEN_TIME, worker=self.index, late=late)
-            # While it carries out an order its loop stands still by intention; the order has its own time limit.
-            if hangs and not plane.waiting:
-                return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
+        plane.ended.add_done_callback(self._on_end)
+        try:
+            while True:
+                await self._doze((watch.due_ns - time.monotonic_ns()) / 1e9)
+                self._wake.clear()
+                if plane.ended.done():
+                    return "restart_killed", plane.ended.result()
+                if self._stopping:
+                    return "", ""
+                if self._wanted_restart is not None:
+                    (whom, why), self._wanted_restart = self._wanted_restart, None
+                    if whom is plane:  # a process that took the place of the one that was meant has what was wanted
+                        return "restart_config", why
+                watch.hang_ns = self.config.watch.hang_ms * 1_000_000
+                now = time.monotonic_ns()
+                beat = self.segment.get("worker", self.index, "heartbeat_ns")
+                hangs = watch.hangs(beat, now)
+                if watch.late_ns > watch.hang_ns:
+                    late = f"{watch.late_ns / 1e6:.0f} ms"
+                    say(messages.WORKER_STOLEN_TIME, worker=self.index, late=late)
+                # While it carries out an order its loop stands still by intention; the order has its own time limit.
+                if hangs and not plane.waiting:
+                    return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
+        finally:
+            plane.ended.remove_done_callback(self._on_end)
 
-    def beats(self, now_ns: int, limit_ns: int) -> bool:
-        """Whether its loop turns, for the watchdog; orders stop it by intention, and have time limits of their own."""
-        if not self.running or (self.plane is not None and self.plane.waiting):
+    def _on_end(self, _: asyncio.Future[str]) -> None:
+        self._wake.set()
+
+    async def _doze(self, seconds: float) -> None:
+        """Until something is to be looked at, at most so long. A timer and no task: this is done all the time."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            timer.cancel()
+
+    @property
+    def starting(self) -> bool:
+        """The first attempt since it went down is under way, and has an order out."""
+        return not (self.running or self.failing) and self.plane is not None and self.plane.waiting
+
+    def well(self, now_ns: int, silence_ns: int, recovery_ns: int, excused_until_ns: int = 0) -> bool:
+        """For the watchdog: whether its loop turns, or it has not been down for longer than a recovery may take.
+
+        Orders stop the loop by intention, and have time limits of their own; so do those of a first start. Time before
+        `excused_until_ns` is not held against it.
+        """
+        if self._stopping or self.starting:
             return True
-        return now_ns - self.segment.get("worker", self.index, "heartbeat_ns") < limit_ns
+        if not self.running:
+            return now_ns - max(self.down_since_ns, excused_until_ns) <= recovery_ns
+        if self.plane is not None and self.plane.waiting:
+            return True
+        return now_ns - self.segment.get("worker", self.index, "heartbeat_ns") < silence_ns
 
     @property
     def interval_ns(self) -> int:
@@ -317,15 +357,14 @@ class Keeper:
 
     async def _bring_back(self) -> None:
         while not self._stopping:
-            began = time.monotonic()
+            self._wake.clear()  # what changes for the better from here on cuts the pause short
             try:
                 if self.device.facts.link is None:
                     raise Refusal(f"interface {self.device.facts.interface} is gone", EXIT_UNREACHABLE)
                 await self.up()
-                self.failing_since = 0.0
                 return
             except (Refusal, OrderFailed, PlaneGone, TimeoutError, OSError) as error:
-                self.failing_since = self.failing_since or began
+                self.failing = True
                 self.last_failure = str(error)
                 pause = self._backoff.after(0.0)
                 say(
@@ -340,14 +379,13 @@ class Keeper:
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0 and not self._stopping:
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), seconds)
+            await self._doze(seconds)
 
-    def restart(self, why: str) -> None:
-        """Ends the process and starts it anew, with the configuration of now."""
-        self._wanted_restart = why
-        self._wake.set()
+    def restart(self, why: str, plane: Plane | None) -> None:
+        """Ends this process and starts another, with the configuration of now; nothing where it is gone already."""
+        if plane is not None:
+            self._wanted_restart = plane, why
+            self._wake.set()
 
     def nudge(self) -> None:
         """Something changed for the better: do not wait out a pause."""
@@ -357,7 +395,7 @@ class Keeper:
         """Ends the worker in order."""
         self._stopping = True
         self._wake.set()
-        self.running = False
+        self._went_down()
         for slot in list(self._xsks):
             self._count_and_close(slot)
         if self.plane is not None:
@@ -370,12 +408,15 @@ class Keeper:
         self._slots.clear()
         self.modes.clear()
         self.small_pages.clear()
-        self.running = False
+        self._went_down()
         self.bound = False
         if self.plane is not None:
             await self.plane.close()
             self.plane = None
         self._mark_down()
+
+    def _went_down(self) -> None:
+        self.down_since_ns = self.down_since_ns or time.monotonic_ns()
 
     def _mark_down(self) -> None:
         """The process is dead, so its blocks have no writer: what would otherwise look alive is put right here."""

@@ -7,9 +7,9 @@ supervisor that only turns its own loop is no sign of health.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import time
-from pathlib import Path
 
 from afterburnerd.abi.segment import Segment
 from afterburnerd.observe import messages
@@ -23,7 +23,7 @@ from afterburnerd.supervisor.workers import Workers
 
 TICK = 1.0  # seconds between two looks
 # A recovery that is under way feeds the watchdog for so long; then systemd may judge for itself.
-RECOVERY_SECONDS = 30.0
+RECOVERY_SECONDS = 30
 # A worker whose heart has not been heard for so long, and whose keeper has not acted, is no sign of health.
 HEARTBEAT_SECONDS = 5
 
@@ -47,8 +47,17 @@ class Pulse:
         self._segment = segment
         self._notifier = notifier
         self._reported: set[int] = set()  # rows of queues
+        self._no_interface_ns = 0  # when the interface was last seen missing, monotonic
 
     async def run(self) -> None:
+        statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            await self._run(statm)
+        finally:
+            os.close(statm)
+
+    async def _run(self, statm: int) -> None:
+        page = resource.getpagesize()
         while True:
             due = time.monotonic() + TICK
             await asyncio.sleep(TICK)
@@ -60,10 +69,10 @@ class Pulse:
             self.check_frames()
             usage = resource.getrusage(resource.RUSAGE_SELF)
             self._set("cpu_ns", int((usage.ru_utime + usage.ru_stime) * 1e9))
-            self._set("rss_bytes", _resident_bytes())
+            self._set("rss_bytes", int(os.pread(statm, 256, 0).split()[1]) * page)
             await self._follower.look_after_program()
             self._board.follow()
-            if self._alive():
+            if self.alive(time.monotonic_ns()):
                 tell(self._notifier.watchdog)
 
     def check_frames(self) -> None:
@@ -79,18 +88,17 @@ class Pulse:
     def _set(self, name: str, value: int) -> None:
         self._segment.set("daemon", 0, name, value)
 
-    def _alive(self) -> bool:
+    def alive(self, now: int) -> bool:
         """Whether systemd may believe that we are well: hearts beat, or a bounded, announced recovery is under way."""
         if self._device.facts.link is None:
+            self._no_interface_ns = now  # from its return on a worker has the time of a recovery, not from its own end
             return True  # nothing is wrong with us: the state says what we wait for
-        now, now_ns = time.monotonic(), time.monotonic_ns()
         silence = max(HEARTBEAT_SECONDS * 1_000_000_000, 4 * self._workers.config.watch.hang_ms * 1_000_000)
+        recovery = RECOVERY_SECONDS * 1_000_000_000
+        # Workers are started one after another, and large memory takes its time: who waits for its turn is well.
+        one_starts = any(keeper.starting for keeper in self._workers.keepers)
         return all(
-            keeper.beats(now_ns, silence)
-            and (not keeper.failing_since or now - keeper.failing_since <= RECOVERY_SECONDS)
+            keeper.well(now, silence, recovery, self._no_interface_ns)
+            or (one_starts and not keeper.running and not keeper.failing)
             for keeper in self._workers.keepers
         )
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

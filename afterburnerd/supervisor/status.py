@@ -90,15 +90,15 @@ class StatusBoard:
         attached = self._device.program is not None and self._device.program.attached()
         self._set("xdp_attached", int(attached))
         self._set("xdp_generic", int(attached and self._device.rung == "generic"))
-        before = self.state
+        before, shortcomings = self.state, self._shortcomings()
         if link is None or not self._workers.serving:
             self.set_state(DaemonState.RECOVERING)
-        elif any(notice.degraded for notice in self.notices()):
+        elif shortcomings:
             self.set_state(DaemonState.DEGRADED)
         else:
             self.set_state(DaemonState.SERVING)
         self._segment.set_info(self._info())
-        text = self.text()
+        text = self._text(shortcomings)
         if text != self._line:
             self._line = text
             tell(self._notifier.status, text)
@@ -110,11 +110,13 @@ class StatusBoard:
         if self.state is DaemonState.SERVING:
             say(messages.SERVING, interface=self._facts.interface, summary=self.summary())
         elif self.state is DaemonState.DEGRADED:
-            degraded = [notice.text for notice in self.notices() if notice.degraded]
-            say(messages.DEGRADED, reason="; ".join(degraded))
+            say(messages.DEGRADED, reason="; ".join(notice.text for notice in self._shortcomings()))
 
     def text(self) -> str:
         """One sentence: systemd's STATUS line, `afterburnerctl status`."""
+        return self._text(self._shortcomings())
+
+    def _text(self, shortcomings: list[control.Notice]) -> str:
         name = self._facts.interface
         if self._facts.link is None:
             return f"Waiting for interface {name}"
@@ -122,8 +124,7 @@ class StatusBoard:
         if down:
             return f"Recovering worker {down[0].index} on {name}: {down[0].last_failure or 'restarting'}"
         text = f"Serving {name}: {self.summary()}"
-        degraded = [notice.text for notice in self.notices() if notice.degraded]
-        return f"{text}; degraded: {degraded[0]}" if degraded else text
+        return f"{text}; degraded: {shortcomings[0].text}" if shortcomings else text
 
     def summary(self) -> str:
         """Who serves what, in which mode."""
@@ -132,7 +133,11 @@ class StatusBoard:
         return f"{_count(len(self._workers.keepers), 'worker')}, {_count(sources, what)} in {self._workers.mode} mode"
 
     def notices(self) -> tuple[control.Notice, ...]:
-        """What is configured and not in force, or costs speed."""
+        """What is configured and not in force, and what costs speed."""
+        return (*self._shortcomings(), *self._costs())
+
+    def _shortcomings(self) -> list[control.Notice]:
+        """What is configured and not in force. Looked for once a second."""
         found: list[control.Notice] = []
         link = self._facts.link
         if link is not None and not link.usable:
@@ -150,13 +155,6 @@ class StatusBoard:
                     degraded=True,
                 )
             )
-        elif self._config.interface.mode == "auto" and self._device.rung == "generic":
-            found.append(
-                control.Notice(
-                    text=f"generic XDP instead of the driver's: {self._device.fallbacks[-1]}",
-                    hint="a driver with native XDP is several times faster",
-                )
-            )
         if self.program_trouble:
             found.append(control.Notice(text=f"the XDP program is not attached: {self.program_trouble}", degraded=True))
         if self.exporter_trouble:
@@ -167,7 +165,8 @@ class StatusBoard:
                     degraded=True,
                 )
             )
-        for rule in capture.unmatched(self._config.captures, self._facts.local_addresses()):
+        named = [c for c in self._config.captures if c.address != "any"]
+        for rule in capture.unmatched(named, self._facts.local_addresses()) if named else ():
             found.append(
                 control.Notice(
                     text=f"capture.{rule.name}: {rule.address} is no address of {self._facts.interface}",
@@ -195,6 +194,18 @@ class StatusBoard:
                     degraded=True,
                 )
             )
+        return found
+
+    def _costs(self) -> list[control.Notice]:
+        """What costs speed. For those who ask: some of it is read from files."""
+        found: list[control.Notice] = []
+        if self._config.interface.mode == "auto" and self._device.rung == "generic":
+            found.append(
+                control.Notice(
+                    text=f"generic XDP instead of the driver's: {self._device.fallbacks[-1]}",
+                    hint="a driver with native XDP is several times faster",
+                )
+            )
         if self._device.rung != "socket" and self._config.memory.huge_pages == "auto":
             memory = self._config.memory
             small = sum(len(k.small_pages) for k in self._workers.keepers)
@@ -209,7 +220,7 @@ class StatusBoard:
                 )
         for keeper in self._workers.keepers:
             found += [control.Notice(text=f"worker {keeper.index}: {text}") for text in keeper.notices]
-        return tuple(found)
+        return found
 
     def _info(self) -> Info:
         workers = tuple(WorkerInfo(cpu=k.cpu, queues=k.numbers) for k in self._workers.keepers)

@@ -10,6 +10,7 @@ them: how queues, sockets and rules are dealt out, and in which order they are s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import grp
 import os
@@ -36,6 +37,7 @@ from afterburnerd.supervisor.refusal import Refusal
 STOP_SECONDS = 2.0  # longest that a worker may take to give everything back
 
 Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+Guard = Callable[[Keeper], contextlib.AbstractContextManager[None]]
 
 
 class Workers:
@@ -192,15 +194,17 @@ class Workers:
         for keeper in self.keepers:
             keeper.config = config
 
-    async def republish(self) -> None:
-        """Rules anew, from the configuration and the addresses of now; queues stay as they are."""
+    async def republish(self, guard: Guard = lambda _: contextlib.nullcontext()) -> None:
+        """Rules anew, from the configuration and the addresses of now; queues stay as they are. `guard` may take the
+        failure of one worker upon itself."""
         if self._device.rung == "socket":
             return
         entries = self._entries()
         rules = capture.pack(entries)
         # Workers first: a frame for a new entry finds its rule; one for an old entry is dropped and counted.
         for keeper in self.keepers:
-            await keeper.set_rules(rules)
+            with guard(keeper):
+                await keeper.set_rules(rules)
         self._device.publish(entries)
 
     async def restart(self) -> None:

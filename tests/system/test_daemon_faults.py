@@ -196,6 +196,28 @@ def test_mtu_change(rig: netns.Pair, tmp_path: Path) -> None:
 
 
 @pytest.mark.bpf
+def test_a_worker_that_dies_while_it_is_bound_anew_is_replaced_once(tmp_path: Path) -> None:
+    """Its keeper notices its end, and who gave it an order does; the other worker is not concerned."""
+    two = 'idle = "sleep"\nqueues = [0]\n[[worker]]\nidle = "sleep"\nqueues = [1]'
+    with netns.pair(queues=2) as rig, Daemon(rig, tmp_path, worker=two, rest="[watch]\nhang_ms = 60000") as daemon:
+        dies, stays = daemon.plane_pid(0), daemon.plane_pid(1)
+        os.kill(dies, signal.SIGSTOP)
+        rig.near.link("mtu", "1400")
+        daemon.wait(lambda: "MTU 1500 -> 1400" in daemon.log(), "the change to be followed")
+        time.sleep(0.3)  # an order is out now, and is not answered
+        os.kill(dies, signal.SIGKILL)
+        daemon.wait(lambda: "could not be bound again" in daemon.log(), "the order to fail")
+        daemon.wait(lambda: daemon.state() == "serving" and daemon.plane_pid(0) not in (0, dies), "both to serve")
+        assert "could not be bound again: the data plane is gone: killed by SIGKILL" in daemon.log()
+        time.sleep(0.5)  # several looks of the keeper at what it is asked for
+        assert (daemon.value("daemon", "restart_killed"), daemon.value("daemon", "restart_config")) == (1, 0)
+        assert daemon.plane_pid(1) == stays
+        assert len(daemon.queues()) == 2
+        daemon.recovers()
+        daemon.assert_frames_add_up()
+
+
+@pytest.mark.bpf
 def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> None:
     with netns.pair(queues=4) as rig:
         rig.near.ethtool("-L", "rx", "1", "tx", "4")
