@@ -33,6 +33,7 @@ int ab_module_u64(PyObject *object, void *out);
 
 /* Each adds its types or functions to the module; -1 with an exception set on failure. */
 int ab_module_add_bpf(PyObject *module);
+int ab_module_add_quic(PyObject *module);
 int ab_module_add_quic_crypto(PyObject *module);
 int ab_module_add_solana_tx(PyObject *module);
 int ab_module_add_worker(PyObject *module);

@@ -1,0 +1,51 @@
+/* Runs seeds of the simulation of the engine against itself: `sim SEEDS [FROM [verbose]]`; SEEDS 0 never ends. The
+ * first seed that does not hold ends the program and is told; `sim 1 SEED verbose` shows it packet by packet. */
+#include <string.h>
+
+#include "must.h"
+#include "world.h"
+
+unsigned long long sim_seed;
+int sim_verbose;
+
+static void tell(uint64_t seeds, uint64_t packets)
+{
+    static const char *const tally[16] = {"cids_low",    "cid_retired", "reset_token", "key_update", "migrated",
+                                          "pushed_back", "stopped",     "reset",       "own_update"};
+
+    printf("seeds %llu\npackets %llu\n", (unsigned long long)seeds, (unsigned long long)packets);
+    for (int i = 0; i < WATCH_KINDS; i++)
+        if (world_kinds[i])
+            printf("frame 0x%02x %llu\n", i, (unsigned long long)world_kinds[i]);
+    for (int i = 0; i < 8; i++)
+        if (world_closes[i])
+            printf("close %d %llu\n", i, (unsigned long long)world_closes[i]);
+    for (int i = 0; i < 8; i++)
+        if (world_outcomes[i])
+            printf("outcome %d %llu\n", i, (unsigned long long)world_outcomes[i]);
+    for (int i = 0; i < 16 && tally[i]; i++)
+        printf("%s %llu\n", tally[i], (unsigned long long)world_tally[i]);
+}
+
+int main(int argc, char **argv)
+{
+    static struct world w;
+    uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 0) : 100, from = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+    uint64_t packets = 0;
+
+    sim_verbose = argc > 3;
+    world_init(&w);
+    for (uint64_t i = 0; seeds == 0 || i < seeds; i++) {
+        if (getenv("SIM_EACH"))
+            fprintf(stderr, "%llu\n", (unsigned long long)(from + i));
+        world_run(&w, from + i, NULL, 0);
+        packets += w.packets;
+        if (seeds == 0 && i % 1000 == 999) {
+            printf("%llu seeds\n", (unsigned long long)i + 1);
+            fflush(stdout);
+        }
+    }
+    tell(seeds, packets);
+    world_fini(&w);
+    return 0;
+}

@@ -1,0 +1,291 @@
+/* The loop: virtual time goes to the next thing that happens, until nothing can happen any more. */
+#include "world.h"
+
+#include <string.h>
+
+#include "must.h"
+
+enum { BURST = 32 };
+
+static uint8_t buffers[BURST][NET_MTU];
+
+void world_init(struct world *w)
+{
+    memset(w, 0, sizeof(*w));
+    net_init(&w->net, 0);
+    for (int i = 0; i < 2; i++)
+        watch_init(&w->end[i].watch);
+}
+
+void world_fini(struct world *w)
+{
+    net_fini(&w->net);
+    for (int i = 0; i < 2; i++) {
+        watch_fini(&w->end[i].watch);
+        for (int k = 0; k < STREAM_TYPES; k++)
+            free(w->end[i].in[k]);
+    }
+}
+
+static void reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t len)
+{
+    struct net net = w->net;
+    struct watch watch[2] = {w->end[0].watch, w->end[1].watch};
+    struct incoming *in[2][STREAM_TYPES];
+    uint32_t room[2][STREAM_TYPES];
+
+    for (int i = 0; i < 2; i++) {
+        memcpy(in[i], w->end[i].in, sizeof(in[i]));
+        memcpy(room[i], w->end[i].in_room, sizeof(room[i]));
+    }
+    memset(w, 0, sizeof(*w));
+    w->net = net;
+    for (int i = 0; i < 2; i++) {
+        w->end[i].w = w;
+        w->end[i].index = (uint32_t)i;
+        w->end[i].watch = watch[i];
+        memcpy(w->end[i].in, in[i], sizeof(in[i]));
+        memcpy(w->end[i].in_room, room[i], sizeof(room[i]));
+        for (int k = 0; k < STREAM_TYPES; k++)
+            if (room[i][k])
+                memset(in[i][k], 0, room[i][k] * sizeof(struct incoming));
+    }
+    w->rng = (struct rng){.state = seed, .choices = choices, .left = len};
+    net_reset(&w->net, seed ^ UINT64_C(0x6e6574776f726b));
+    w->valid_port = w->net.port;
+}
+
+/* Gives `e` what has arrived for it; a batch at a time, as a backend would. */
+static void receive(struct end *e, struct net_flight **f, uint32_t count)
+{
+    struct ab_dgram d[BURST];
+    uint8_t mine[BURST];
+    uint8_t *exact[BURST];
+
+    memset(d, 0, sizeof(d));
+    for (uint32_t i = 0; i < count; i++) {
+        exact[i] = malloc(f[i]->len); /* a sanitizer sees an access behind the end */
+        SIM_MUST(exact[i]);
+        memcpy(exact[i], f[i]->data, f[i]->len);
+        d[i].data = exact[i];
+        d[i].len = f[i]->len;
+        d[i].family = 4;
+        d[i].tos = f[i]->ecn;
+        memcpy(d[i].src, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0", 15);
+        memcpy(d[i].dst, d[i].src, 15);
+        d[i].src[15] = (uint8_t)(2 - e->index);
+        d[i].dst[15] = (uint8_t)(1 + e->index);
+        d[i].sport = e->index ? f[i]->port : 8001;
+        d[i].dport = e->index ? 8001 : 40000;
+        if (e->index && f[i]->port == e->w->net.port && f[i]->port != e->w->valid_port)
+            e->w->port_in += f[i]->len;
+    }
+    ab_quic_rx(e->q, d, mine, count, e->w->now);
+    for (uint32_t i = 0; i < count; i++) {
+        free(exact[i]);
+        net_done(&e->w->net, f[i]);
+    }
+}
+
+static bool deliver(struct world *w)
+{
+    struct net_flight *batch[2][BURST], *f;
+    uint32_t count[2] = {0, 0};
+    bool any = false;
+
+    while ((f = net_arrived(&w->net, w->now)) != NULL) {
+        struct end *e = &w->end[f->to];
+
+        any = true;
+        if (!e->adopted) {
+            if (w->held_count < sizeof(w->held) / sizeof(w->held[0]))
+                w->held[w->held_count++] = f;
+            else
+                net_done(&w->net, f);
+            continue;
+        }
+        batch[f->to][count[f->to]++] = f;
+        if (count[f->to] == BURST) {
+            receive(e, batch[f->to], BURST);
+            count[f->to] = 0;
+        }
+    }
+    for (int i = 0; i < 2; i++)
+        if (count[i])
+            receive(&w->end[i], batch[i], count[i]);
+    return any;
+}
+
+/* Everything that `e` wants to send now; whether there was any. */
+static bool transmit(struct world *w, struct end *e)
+{
+    static uint8_t plain[NET_MTU];
+    struct ab_quic_out out[BURST];
+    uint32_t n, most, rounds = 0;
+    bool any = false;
+
+    if (!e->adopted)
+        return false;
+    do {
+        most = (uint32_t)rng_between(&w->rng, 1, BURST);
+        memset(out, 0, sizeof(out));
+        for (uint32_t i = 0; i < most; i++) {
+            out[i].data = buffers[i];
+            out[i].room = w->room;
+        }
+        n = ab_quic_tx(e->q, out, most, w->now);
+        SIM_MUST(n <= most);
+        for (uint32_t i = 0; i < n; i++) {
+            uint16_t to = out[i].path->remote_port;
+
+            MUST_SAY(out[i].len <= w->room && out[i].len > 0, "%u bytes in a buffer of %u", out[i].len, w->room);
+            MUST_SAY(out[i].len <= out[i].path->mtu || out[i].path->mtu == 0, "%u bytes on a path of %u", out[i].len,
+                     out[i].path->mtu);
+            SIM_MUST(ab_quic_conn_id(out[i].conn) == 1 + e->index);
+            watch_packet(&e->watch, out[i].data, out[i].len, plain);
+            SIM_TELL("%12.6f %u -> %u bytes to %u, packet %llu%s%s\n", (double)w->now / 1e9, e->index, out[i].len, to,
+                     (unsigned long long)e->watch.least - 1, out[i].probe ? " probe" : "",
+                     e->watch.closing ? " close" : "");
+            if (e->index && to == w->net.port && to != w->valid_port) {
+                w->port_out += out[i].len;
+                MUST_SAY(w->port_out <= 3 * w->port_in, "%llu bytes to an address that sent %llu",
+                         (unsigned long long)w->port_out, (unsigned long long)w->port_in);
+            }
+            net_send(&w->net, e->index, out[i].data, out[i].len, out[i].ecn, to, w->now);
+            w->packets++;
+        }
+        any |= n > 0;
+        MUST_SAY(++rounds < 10000, "ab_quic_tx does not come to an end");
+    } while (n == most);
+    MUST_SAY(w->packets < 2000000, "%llu packets", (unsigned long long)w->packets);
+    return any;
+}
+
+/* What the plan wants at this time. */
+static bool act(struct world *w)
+{
+    bool any = false;
+
+    for (int i = 0; i < 2; i++) {
+        struct end *e = &w->end[i];
+
+        if (!e->adopted || e->closed)
+            continue;
+        if (e->cids_wanted) {
+            scenario_stock(w, e);
+            any = true;
+        }
+        if (e->actions && e->next_action <= w->now && !e->closing) {
+            for (int k = 0; k < 16 && e->actions && e->next_action <= w->now; k++)
+                plan_act(w, e);
+            any = true;
+        }
+    }
+    if (w->rebinds && w->next_rebind <= w->now) {
+        w->rebinds--;
+        w->next_rebind = w->now + rng_below(&w->rng, 500 * NET_MS);
+        net_rebind(&w->net);
+        w->port_in = w->port_out = 0;
+        SIM_TELL("%12.6f the client's port is %u\n", (double)w->now / 1e9, w->net.port);
+        any = true;
+    }
+    if (w->early_close && !w->closing && w->close_at <= w->now && w->end[1].adopted) {
+        for (int i = 0; i < 2; i++)
+            w->end[i].actions = 0;
+        plan_finish(w);
+        any = true;
+    }
+    if (w->dead && w->dead_at <= w->now)
+        for (int i = 0; i < 2; i++)
+            w->end[i].actions = 0;
+    return any;
+}
+
+static uint64_t earliest(struct world *w)
+{
+    uint64_t next = net_deadline(&w->net);
+
+    for (int i = 0; i < 2; i++) {
+        struct end *e = &w->end[i];
+        uint64_t at = e->adopted ? ab_quic_deadline(e->q) : NET_NEVER;
+
+        if (at < next)
+            next = at;
+        if (e->actions && e->adopted && !e->closed && !e->closing && e->next_action < next)
+            next = e->next_action;
+    }
+    if (w->rebinds && !w->closing && w->next_rebind < next)
+        next = w->next_rebind;
+    if (w->early_close && !w->closing && w->close_at < next)
+        next = w->close_at;
+    return next;
+}
+
+static bool empty(struct world *w)
+{
+    struct ab_quic_totals t;
+
+    for (int i = 0; i < 2; i++) {
+        ab_quic_totals(w->end[i].q, &t);
+        if (t.connections)
+            return false;
+    }
+    return true;
+}
+
+void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t len)
+{
+    uint64_t server_at, idle_turns = 0, next;
+    struct ab_quic_totals t;
+
+    sim_seed = seed;
+    reset(w, seed, choices, len);
+    scenario_draw(w);
+    server_at = w->start + (rng_below(&w->rng, 3) ? 0 : w->net.way[0].delay_ns + NET_MS);
+    scenario_adopt(w, &w->end[0]);
+    for (;;) {
+        bool any = deliver(w);
+
+        if (!w->end[1].adopted && w->now >= server_at) {
+            scenario_adopt(w, &w->end[1]);
+            for (uint32_t i = 0; i < w->held_count; i++)
+                receive(&w->end[1], &w->held[i], 1);
+            any = true;
+        }
+        any |= act(w);
+        for (int i = 0; i < 2; i++)
+            any |= transmit(w, &w->end[i]);
+        w->turns++;
+        if (!w->closing && !w->idle_end && ledger_quiet(w) && (!w->dead || w->now < w->dead_at) && !w->early_close)
+            plan_finish(w);
+        if (w->end[0].closed && w->end[1].closed && empty(w))
+            break;
+        next = earliest(w);
+        if (!w->end[1].adopted && server_at < next)
+            next = server_at;
+        if (!any && next <= w->now) {
+            MUST_SAY(++idle_turns < 1000, "a timer is stuck: deadlines %llu and %llu at %llu",
+                     (unsigned long long)ab_quic_deadline(w->end[0].q),
+                     (unsigned long long)(w->end[1].q ? ab_quic_deadline(w->end[1].q) : 0), (unsigned long long)w->now);
+            w->now += idle_turns > 100; /* a sink that refused is asked again */
+            continue;
+        }
+        idle_turns = 0;
+        if (next == NET_NEVER)
+            SIM_FAIL("nothing will ever happen again: closed %d %d, undone %u %u, actions %u %u", w->end[0].closed,
+                     w->end[1].closed, w->end[0].undone, w->end[1].undone, w->end[0].actions, w->end[1].actions);
+        if (next > w->now)
+            w->now = next;
+        MUST_SAY(w->now <= w->limit, "no end in sight: closed %d %d, undone %u %u, actions %u %u", w->end[0].closed,
+                 w->end[1].closed, w->end[0].undone, w->end[1].undone, w->end[0].actions, w->end[1].actions);
+    }
+    ledger_settle(w);
+    for (int i = 0; i < 2; i++) {
+        ab_quic_totals(w->end[i].q, &t);
+        MUST_SAY(t.slots_used == 0 && t.blocks_used == 0 && t.objects_used == 0,
+                 "end %d keeps %llu slots, %llu blocks, %llu streams", i, (unsigned long long)t.slots_used,
+                 (unsigned long long)t.blocks_used, (unsigned long long)t.objects_used);
+        ab_quic_free(w->end[i].q);
+        w->end[i].q = NULL;
+    }
+}
