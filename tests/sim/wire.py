@@ -65,7 +65,9 @@ HANDSHAKE_DONE = b"\x1e"
 def ack(*ranges: tuple[int, int], delay: int = 0, ecn: tuple[int, int, int] | None = None) -> bytes:
     """`ranges`: (first, last), highest range first."""
     first, last = ranges[0]
-    out = bytes([2 if ecn is None else 3]) + varint(last) + varint(delay) + varint(len(ranges) - 1) + varint(last - first)
+    out = (
+        bytes([2 if ecn is None else 3]) + varint(last) + varint(delay) + varint(len(ranges) - 1) + varint(last - first)
+    )
     for lower, upper in ranges[1:]:
         out += varint(first - upper - 2) + varint(upper - lower)
         first = lower
@@ -227,7 +229,10 @@ def parse(payload: bytes) -> list[Frame]:
             code = c.varint()
             cause = c.varint() if kind == 0x1C else None
             frames.append(
-                Frame("connection_close", {"code": code, "app": kind == 0x1D, "cause": cause, "reason": c.take(c.varint())})
+                Frame(
+                    "connection_close",
+                    {"code": code, "app": kind == 0x1D, "cause": cause, "reason": c.take(c.varint())},
+                )
             )
         elif kind in (0x30, 0x31):
             frames.append(Frame("datagram", {"data": c.take(c.varint() if kind & 1 else c.left())}))
