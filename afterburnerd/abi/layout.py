@@ -171,6 +171,7 @@ class Decoder(IntEnum):
     SOLANA_TX = 1  # decode it as a Solana transaction
     COUNT = 2  # count it and nothing else
     ECHO = 3  # send it back where it came from (test rigs)
+    QUIC = 4  # give it to the QUIC engine
 
 
 class TxReason(IntEnum):
@@ -317,7 +318,8 @@ class QuicEventKind(IntEnum):
     STREAM = 13  # answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID
     REFUSED = 14  # a command was refused: number, code: negated AB_QUIC_E..., token of a SEND
     EARLY = 15  # 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range]
-    KEY_UPDATE = 16  # a key update took place; number: generation, code 1: started by us
+    STRAY = 16  # came to a socket of the data plane and is not for its engine: a long header, an unknown connection ID [quic_inject, then its bytes]
+    KEY_UPDATE = 17  # a key update took place; number: generation, code 1: started by us
 
 
 class XdpBudget(msgspec.Struct, frozen=True):

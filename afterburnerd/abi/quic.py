@@ -153,6 +153,10 @@ ENUMS = (
             ("STREAM", "answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID"),
             ("REFUSED", "a command was refused: number, code: negated AB_QUIC_E..., token of a SEND"),
             ("EARLY", "0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range]"),
+            (
+                "STRAY",
+                "came to a socket of the data plane and is not for its engine: a long header, an unknown connection ID [quic_inject, then its bytes]",
+            ),
             ("KEY_UPDATE", "a key update took place; number: generation, code 1: started by us"),
         ),
     ),

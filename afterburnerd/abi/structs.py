@@ -164,6 +164,7 @@ ENUMS = (
             ("SOLANA_TX", "decode it as a Solana transaction"),
             ("COUNT", "count it and nothing else"),
             ("ECHO", "send it back where it came from (test rigs)"),
+            ("QUIC", "give it to the QUIC engine"),
         ),
     ),
     Enum(

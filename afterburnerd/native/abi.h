@@ -87,7 +87,8 @@ enum ab_decoder {
     AB_DECODER_SOLANA_TX = 1, /* decode it as a Solana transaction */
     AB_DECODER_COUNT = 2, /* count it and nothing else */
     AB_DECODER_ECHO = 3, /* send it back where it came from (test rigs) */
-    AB_DECODER_END = 4,
+    AB_DECODER_QUIC = 4, /* give it to the QUIC engine */
+    AB_DECODER_END = 5,
 };
 
 /* why bytes are not a Solana transaction */
@@ -233,8 +234,9 @@ enum ab_quic_event_kind {
     AB_QUIC_EVENT_STREAM = 13, /* answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID */
     AB_QUIC_EVENT_REFUSED = 14, /* a command was refused: number, code: negated AB_QUIC_E..., token of a SEND */
     AB_QUIC_EVENT_EARLY = 15, /* 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range] */
-    AB_QUIC_EVENT_KEY_UPDATE = 16, /* a key update took place; number: generation, code 1: started by us */
-    AB_QUIC_EVENT_END = 17,
+    AB_QUIC_EVENT_STRAY = 16, /* came to a socket of the data plane and is not for its engine: a long header, an unknown connection ID [quic_inject, then its bytes] */
+    AB_QUIC_EVENT_KEY_UPDATE = 17, /* a key update took place; number: generation, code 1: started by us */
+    AB_QUIC_EVENT_END = 18,
 };
 
 /* first bytes of the statistics segment; the blocks follow, described by the JSON text at its end */
@@ -605,11 +607,52 @@ struct ab_stats_worker {
     uint64_t drop_udp_checksum; /* frames dropped by the worker: UDP checksum wrong, or absent on IPv6 (checked when verify_udp_checksum is on) [packets] */
     uint64_t drop_no_rule; /* frames dropped by the worker: no rule for its address and port: the rules changed while the frame was on its way [packets] */
     uint64_t drop_multi_buffer; /* frames dropped by the worker: spans several frames and does not fit one: raise frame_size [packets] */
+    uint64_t quic_connections; /* QUIC connections in the worker's table */
+    uint64_t quic_adopted; /* QUIC connections adopted */
+    uint64_t quic_refused_full; /* QUIC connections that were not adopted, by reason */
+    uint64_t quic_refused_other; /* QUIC connections that were not adopted, by reason */
+    uint64_t quic_packets_sent; /* QUIC packets sent [packets] */
+    uint64_t quic_packets_received; /* QUIC packets opened [packets] */
+    uint64_t quic_packets_lost; /* QUIC packets of ours declared lost [packets] */
+    uint64_t quic_packets_spurious; /* QUIC packets declared lost and acknowledged later [packets] */
+    uint64_t quic_packets_duplicate; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_aead_failures; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_unknown_cids; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_malformed; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_handovers_out; /* QUIC packets that came to another worker than their connection's, by direction [packets] */
+    uint64_t quic_handovers_in; /* QUIC packets that came to another worker than their connection's, by direction [packets] */
+    uint64_t quic_strays; /* QUIC packets passed on to the supervisor [packets] */
+    uint64_t quic_bytes_sent; /* bytes of QUIC packets sent [bytes] */
+    uint64_t quic_bytes_received; /* bytes of QUIC packets opened [bytes] */
+    uint64_t quic_messages_sent; /* messages accepted for sending over QUIC */
+    uint64_t quic_messages_acked; /* messages whose fate is known, by outcome */
+    uint64_t quic_failed_closed; /* messages whose fate is known, by outcome */
+    uint64_t quic_failed_reset; /* messages whose fate is known, by outcome */
+    uint64_t quic_failed_stopped; /* messages whose fate is known, by outcome */
+    uint64_t quic_failed_lost; /* messages whose fate is known, by outcome */
+    uint64_t quic_failed_expired; /* messages whose fate is known, by outcome */
+    uint64_t quic_retransmitted; /* messages, or parts, that were sent again after a loss */
+    uint64_t quic_streams_received; /* streams of peers that ended whole */
+    uint64_t quic_stream_bytes_received; /* bytes received on streams [bytes] */
+    uint64_t quic_datagrams_received; /* DATAGRAM frames received */
+    uint64_t quic_ptos; /* probe timeouts */
+    uint64_t quic_congestion; /* reductions of a congestion window */
+    uint64_t quic_key_updates; /* key updates, both directions */
+    uint64_t quic_migrations; /* changes of a peer's address that were validated */
+    uint64_t quic_blocked_credit_ns; /* time in which connections had data to send and could not, by reason [ns] */
+    uint64_t quic_blocked_window_ns; /* time in which connections had data to send and could not, by reason [ns] */
+    uint64_t quic_pushed_back; /* messages refused for want of room */
+    uint64_t quic_commands; /* commands of the supervisor carried out */
+    uint64_t quic_events; /* events reported to the supervisor */
+    uint64_t quic_send_drops; /* QUIC packets without a way out [packets] */
+    uint64_t quic_slots; /* message slots */
+    uint64_t quic_slots_used; /* message slots in use */
+    uint64_t quic_memory_bytes; /* memory of the QUIC engine [bytes] */
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[1];
+    uint64_t pad[8];
 };
-_Static_assert(sizeof(struct ab_stats_worker) == 18816, "struct ab_stats_worker changed size");
+_Static_assert(sizeof(struct ab_stats_worker) == 19200, "struct ab_stats_worker changed size");
 
 /* one receive and transmit queue as its worker sees it; written by the data plane alone */
 struct ab_stats_queue {

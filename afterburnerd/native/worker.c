@@ -98,6 +98,8 @@ int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err)
 {
     if (slot >= AB_MAX_QUEUES || !w->ios[slot])
         return ab_fail(err, AB_EINVAL, "slot %u is not open", slot);
+    if (w->guest.ctx)
+        w->guest.closing(w->guest.ctx, slot);
     ab_io_close(w->ios[slot]);
     free(w->ios[slot]);
     w->ios[slot] = NULL;
@@ -159,11 +161,9 @@ static void capture(struct ab_worker *w, const struct ab_dgram *d, const struct 
     AB_STAT_ADD(&w->stats->records, 1);
 }
 
-static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, uint16_t queue, uint64_t now,
-                   uint64_t real)
+static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, const struct ab_rule *rule,
+                   uint16_t queue, uint64_t now, uint64_t real)
 {
-    const struct ab_rule *rule = ab_rules_find(&w->rules, d);
-
     if (ab_unlikely(!rule)) {
         AB_STAT_ADD(&w->stats->drop_no_rule, 1);
         return;
@@ -179,11 +179,39 @@ static void handle(struct ab_worker *w, struct ab_io *io, struct ab_dgram *d, ui
         ab_io_reply(io, d);
         break;
     case AB_DECODER_COUNT:
+    case AB_DECODER_QUIC: /* without a guest */
     case AB_DECODER_END:
         break;
     }
 }
 
+static bool same_destination(const struct ab_dgram *a, const struct ab_dgram *b)
+{
+    return a->dport == b->dport && a->vlan[0] == b->vlan[0] && a->vlan[1] == b->vlan[1] &&
+           memcmp(a->dst, b->dst, sizeof(a->dst)) == 0;
+}
+
+/* Each datagram to whom its rule says; those for the guest in runs as long as they are. */
+static void deal_out(struct ab_worker *w, struct ab_io *io, uint32_t count, uint16_t queue, uint64_t now)
+{
+    const struct ab_rule *rule = NULL;
+    uint32_t first = 0; /* of a run for the guest that ends before `i` */
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (i == 0 || !same_destination(&w->burst[i], &w->burst[i - 1]))
+            rule = ab_rules_find(&w->rules, &w->burst[i]);
+        if (rule && rule->decoder == AB_DECODER_QUIC && w->guest.ctx)
+            continue;
+        if (i > first)
+            w->guest.rx(w->guest.ctx, queue, &w->burst[first], i - first, now);
+        first = i + 1;
+        handle(w, io, &w->burst[i], rule, queue, now, now + w->real_offset_ns);
+    }
+    if (count > first)
+        w->guest.rx(w->guest.ctx, queue, &w->burst[first], count - first, now);
+}
+
+/* One burst of a source. What it makes us send leaves with the source's flush, which is the caller's. */
 static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue)
 {
     uint32_t count = ab_io_rx(io, w->burst, AB_WORKER_BURST);
@@ -194,8 +222,8 @@ static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue)
         uint64_t now = ab_now_ns();
 
         w->stamp_count = 0;
-        for (uint32_t i = 0; i < count; i++)
-            handle(w, io, &w->burst[i], queue, now, now + w->real_offset_ns);
+        w->now = now;
+        deal_out(w, io, count, queue, now);
         ab_io_release(io, w->burst, count);
         if (w->stamp_count) {
             /* One clock read a burst: what is recorded for its first datagrams is a little too much, never too little.
@@ -207,13 +235,40 @@ static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue)
                     ab_hist_add(&w->stats->latency, done - w->stamps[i], 1);
         }
     }
-    ab_io_flush(io, count);
     return count;
 }
 
-/* Idle and allowed to sleep: wait for a packet, at most AB_WORKER_NAP_MS, so that doorbell and heartbeat stay fresh. */
+/* All sources, and between their bursts and their kicks the guest: what it answers leaves with the same kick. */
+static uint32_t serve_with_guest(struct ab_worker *w)
+{
+    struct ab_guest *g = &w->guest;
+    uint32_t moved = g->commands(g->ctx, w->now), received[AB_MAX_QUEUES], sent = 0;
+
+    for (uint32_t i = 0; i < w->io_end; i++)
+        moved += received[i] = w->ios[i] ? serve(w, w->ios[i], (uint16_t)i) : 0;
+    if (g->deadline(g->ctx) <= w->now)
+        sent = g->tx(g->ctx, w->now);
+    for (uint32_t i = 0; i < w->io_end; i++)
+        if (ab_likely(w->ios[i] != NULL))
+            ab_io_flush(w->ios[i], received[i] + sent);
+    return moved + sent;
+}
+
+/* How long an idle worker may sleep. */
+static uint64_t nap_ns(const struct ab_worker *w)
+{
+    uint64_t most = AB_WORKER_NAP_MS * 1000000ull, due;
+
+    if (!w->guest.ctx)
+        return most;
+    due = w->guest.deadline(w->guest.ctx);
+    return AB_MIN(AB_WORKER_GUEST_NAP_MS * 1000000ull, due > w->now ? due - w->now : 0);
+}
+
+/* Idle and allowed to sleep: wait for a packet, not for long, so that doorbell, heartbeat and timers stay fresh. */
 static void nap(struct ab_worker *w)
 {
+    struct timespec time = {.tv_nsec = (long)nap_ns(w)};
     struct pollfd fds[AB_MAX_QUEUES];
     nfds_t count = 0;
 
@@ -222,10 +277,10 @@ static void nap(struct ab_worker *w)
             fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[i]), .events = POLLIN};
     AB_STAT_ADD(&w->stats->sleeps, 1);
     /* A queue whose device is gone reports an error at once and for ever: then sleep without it. */
-    if (poll(fds, count, AB_WORKER_NAP_MS) > 0)
+    if (ppoll(fds, count, &time, NULL) > 0)
         for (nfds_t i = 0; i < count; i++)
             if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) {
-                poll(NULL, 0, AB_WORKER_NAP_MS);
+                ppoll(NULL, 0, &time, NULL);
                 break;
             }
 }
@@ -244,9 +299,16 @@ uint32_t ab_worker_turn(struct ab_worker *w)
     uint64_t before = w->now, gap;
     uint32_t moved = 0;
 
-    for (uint32_t i = 0; i < w->io_end; i++)
-        if (ab_likely(w->ios[i] != NULL))
-            moved += serve(w, w->ios[i], (uint16_t)i);
+    if (w->guest.ctx)
+        moved = serve_with_guest(w);
+    else
+        for (uint32_t i = 0; i < w->io_end; i++)
+            if (ab_likely(w->ios[i] != NULL)) {
+                uint32_t count = serve(w, w->ios[i], (uint16_t)i);
+
+                ab_io_flush(w->ios[i], count);
+                moved += count;
+            }
     w->now = ab_now_ns();
     gap = w->now - before;
     AB_STAT_ADD(&s->turns, 1);
@@ -260,6 +322,8 @@ uint32_t ab_worker_turn(struct ab_worker *w)
     }
     if (ab_unlikely(++w->round % AB_WORKER_BEAT_TURNS == 0)) {
         beat(w);
+        if (w->guest.ctx)
+            w->guest.beat(w->guest.ctx, w->now);
         if (ab_unlikely(w->round % AB_WORKER_LEVEL_TURNS == 0))
             for (uint32_t i = 0; i < w->io_end; i++)
                 if (w->ios[i])

@@ -4,6 +4,11 @@
  *      |   doorbell changed? leave for Python (reconfigure, stop)                                         |
  *      '-- clock, heartbeat, statistics <------------------------------------------------------------------'
  *
+ * With a guest (the QUIC engine, by quic_port.h) a turn is:
+ *
+ *      commands -> each source: burst -> its datagrams to the guest, in batches, the others as above
+ *               -> guest sends into reserved buffers -> kick everything
+ *
  * Inside the loop there is no allocation, no lock, no Python, no logging, and no system call but a backend's own. Work
  * per source and turn is bounded by AB_WORKER_BURST, so that one busy queue cannot starve the others. The outside
  * speaks to the loop through one word, the doorbell; everything else is set while the loop stands still. */
@@ -21,10 +26,29 @@
 #define AB_WORKER_LEVEL_TURNS 4096 /* turns between two looks at ring levels: they cost cache misses */
 #define AB_WORKER_SLEEP_US 50      /* idle = "sleep": how long to spin before sleeping */
 #define AB_WORKER_NAP_MS 20        /* longest sleep: bounds the answer to a doorbell and the age of a heartbeat */
+#define AB_WORKER_GUEST_NAP_MS 1   /* the same with a guest: nothing wakes a sleeper when a command comes */
 
 /* ab_doorbell: a page of its own, written by the supervisor. */
 struct ab_doorbell {
     uint64_t word; /* any change means: come out */
+};
+
+/* ab_guest: who takes the datagrams of rules with the decoder QUIC, and sends. The worker knows it by these calls
+ * alone, so that loop and engine can be built and tested apart. Each does a bounded amount of work. */
+struct ab_guest {
+    void *ctx;
+    /* Carries out what was asked for; returns how much that was. */
+    uint32_t (*commands)(void *ctx, uint64_t now);
+    /* Datagrams of a burst of source `slot`, in place until the call returns. */
+    void (*rx)(void *ctx, uint32_t slot, struct ab_dgram *d, uint32_t count, uint64_t now);
+    /* Sends what is due into the sources' buffers (without a kick); returns how many datagrams. */
+    uint32_t (*tx)(void *ctx, uint64_t now);
+    /* When `tx` has something to do: 0 now, UINT64_MAX never. */
+    uint64_t (*deadline)(void *ctx);
+    /* Writes statistics: now and then. */
+    void (*beat)(void *ctx, uint64_t now);
+    /* A source is about to be closed: nothing of it may be held any more. */
+    void (*closing)(void *ctx, uint32_t slot);
 };
 
 enum ab_worker_exit {
@@ -47,6 +71,7 @@ struct ab_worker {
     struct ab_stats_rule *rule_stats; /* AB_MAX_RULES of them */
     struct ab_rules rules;
     struct ab_record_writer records;
+    struct ab_guest guest;            /* ctx NULL: none */
     uint64_t stamps[AB_WORKER_BURST]; /* when XDP saw the records of this burst */
     uint32_t stamp_count;
     struct ab_dgram burst[AB_WORKER_BURST];

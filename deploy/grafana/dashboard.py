@@ -360,6 +360,115 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         ),
     ),
     (
+        "QUIC",
+        (
+            Panel("Connections", "none", (q(metric("quic_connections"), WORKER),)),
+            Panel(
+                "Adopted and refused",
+                "ops",
+                (
+                    q(rate("quic_adopted_connections_total", "instance, worker"), f"{WORKER} adopted"),
+                    q(rate("quic_refused_connections_total", "instance, worker, reason"), f"{WORKER} {{{{reason}}}}"),
+                ),
+            ),
+            Panel(
+                "Messages",
+                "ops",
+                (
+                    q(rate("quic_messages_total", "instance, worker"), f"{WORKER} accepted"),
+                    q(rate("quic_finished_messages_total", "instance, worker, outcome"), f"{WORKER} {{{{outcome}}}}"),
+                    q(rate("quic_pushed_back_total", "instance, worker"), f"{WORKER} pushed back"),
+                ),
+            ),
+            Panel(
+                "Packets",
+                "pps",
+                (
+                    q(rate("quic_sent_packets_total", "instance, worker"), f"{WORKER} sent"),
+                    q(rate("quic_received_packets_total", "instance, worker"), f"{WORKER} received"),
+                ),
+            ),
+            Panel(
+                "Bytes",
+                "Bps",
+                (
+                    q(rate("quic_sent_bytes_total", "instance, worker"), f"{WORKER} sent"),
+                    q(rate("quic_received_bytes_total", "instance, worker"), f"{WORKER} received"),
+                ),
+            ),
+            Panel(
+                "Received",
+                "ops",
+                (
+                    q(rate("quic_received_streams_total", "instance, worker"), f"{WORKER} streams"),
+                    q(rate("quic_received_datagram_frames_total", "instance, worker"), f"{WORKER} DATAGRAM frames"),
+                ),
+            ),
+            Panel(
+                "Received on streams", "Bps", (q(rate("quic_received_stream_bytes_total", "instance, worker"), WORKER),)
+            ),
+            Panel(
+                "Loss",
+                "ops",
+                (
+                    q(rate("quic_lost_packets_total", "instance, worker"), f"{WORKER} lost"),
+                    q(rate("quic_spurious_losses_total", "instance, worker"), f"{WORKER} spurious"),
+                    q(rate("quic_retransmitted_messages_total", "instance, worker"), f"{WORKER} sent again"),
+                    q(rate("quic_probe_timeouts_total", "instance, worker"), f"{WORKER} probe timeouts"),
+                    q(rate("quic_congestion_events_total", "instance, worker"), f"{WORKER} window reduced"),
+                ),
+            ),
+            Panel(
+                "Not used, by reason",
+                "pps",
+                (q(rate("quic_dropped_packets_total", "instance, worker, reason"), f"{WORKER} {{{{reason}}}}"),),
+            ),
+            Panel(
+                "Went another way",
+                "pps",
+                (
+                    q(
+                        rate("quic_handovers_total", "instance, worker, direction"),
+                        f"{WORKER} handed over {{{{direction}}}}",
+                    ),
+                    q(rate("quic_passed_on_packets_total", "instance, worker"), f"{WORKER} to the supervisor"),
+                    q(rate("quic_send_drops_total", "instance, worker"), f"{WORKER} without a way out"),
+                ),
+            ),
+            Panel(
+                "Blocked",
+                "none",
+                (q(rate("quic_blocked_seconds_total", "instance, worker, reason"), f"{WORKER} {{{{reason}}}}"),),
+                help="Connections that had data to send and could not: for want of the peer's credit, or of congestion window.",
+            ),
+            Panel(
+                "Key updates and migrations",
+                "ops",
+                (
+                    q(rate("quic_key_updates_total", "instance, worker"), f"{WORKER} key updates"),
+                    q(rate("quic_migrations_total", "instance, worker"), f"{WORKER} migrations"),
+                ),
+            ),
+            Panel(
+                "Between supervisor and worker",
+                "ops",
+                (
+                    q(rate("quic_commands_total", "instance, worker"), f"{WORKER} commands"),
+                    q(rate("quic_events_total", "instance, worker"), f"{WORKER} events"),
+                ),
+            ),
+            Panel(
+                "Message slots",
+                "none",
+                (
+                    q(metric("quic_message_slots"), f"{WORKER} all"),
+                    q(metric("quic_message_slots_used"), f"{WORKER} in use"),
+                ),
+            ),
+            Panel("Memory", "bytes", (q(metric("quic_memory_bytes"), WORKER),)),
+        ),
+    ),
+    (
         "Supervisor",
         (
             Panel(

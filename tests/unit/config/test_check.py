@@ -150,4 +150,8 @@ def test_limits_and_words_are_those_of_the_data_plane() -> None:
     assert section is not None
     key = section.key("decoder")
     assert key is not None
-    assert set(schema.choices(key.type)) == {d.name.lower().replace("_", "-") for d in layout.Decoder}
+    assert set(schema.choices(key.type)) == {
+        d.name.lower().replace("_", "-")
+        for d in layout.Decoder
+        if d is not layout.Decoder.QUIC  # not of a capture rule
+    }
