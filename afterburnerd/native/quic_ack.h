@@ -19,6 +19,11 @@
  */
 #define AB_QUIC_ACK_RANGES 64
 
+/* Packets that far below an acknowledged ACK's largest are kept apart a little longer, for one that was overtaken must
+ * not be refused: a sender gives a packet up when 3 later ones were acknowledged (RFC 9002 6.1.1), some when more were.
+ */
+#define AB_QUIC_ACK_REORDERING 16
+
 #define AB_QUIC_ACK_NONE UINT64_MAX /* no packet number; no deadline */
 
 /* The ECN field of an IP header (RFC 3168). */
@@ -85,10 +90,12 @@ static inline bool ab_quic_ack_add(struct ab_quic_ack *a, uint64_t pn, bool elic
     struct ab_quic_ack_range *top = &a->ranges[a->count ? a->count - 1 : 0];
 
     /* In order, and no hole since the largest ack-eliciting one. */
-    if (ab_unlikely(!a->count || pn != top->last + 1 || ecn != AB_QUIC_ECN_NOT_ECT ||
+    if (ab_unlikely(!a->count || pn != top->last + 1 || ecn == AB_QUIC_ECN_CE ||
                     (eliciting && top->first > a->largest_eliciting + 1)))
         return ab_quic_ack_insert(a, pn, eliciting, ecn, now);
     top->last = pn;
+    a->ect0 += ecn == AB_QUIC_ECN_ECT0;
+    a->ect1 += ecn == AB_QUIC_ECN_ECT1;
     a->largest_ns = now;
     if (eliciting) {
         a->largest_eliciting = pn;
@@ -120,7 +127,7 @@ static inline bool ab_quic_ack_pending(const struct ab_quic_ack *a)
 uint64_t ab_quic_ack_write(struct ab_quic_ack *a, struct ab_quic_writer *w, uint64_t now);
 
 /* ab_quic_ack_acked: the peer acknowledged a packet of ours with an ACK up to `largest`: it need not hear of what is
- * below again (13.2.4). */
+ * below again (13.2.4), but for the last few packets. */
 void ab_quic_ack_acked(struct ab_quic_ack *a, uint64_t largest);
 
 #endif

@@ -42,7 +42,7 @@ struct ab_quic_cc {
     /* Once for each ACK. */
     uint64_t ssthresh; /* bytes; UINT64_MAX before the first congestion */
     uint64_t initial;  /* bytes; the window at the beginning and after idleness */
-    uint64_t partial;  /* bytes acknowledged towards the next step of the additive increase */
+    uint64_t partial;  /* what is acknowledged towards the next step of the additive increase */
     uint64_t events;   /* reductions of the window, for statistics */
 
     /* CUBIC (RFC 9438 section 4.1) */
@@ -52,6 +52,7 @@ struct ab_quic_cc {
     uint64_t epoch_ns;   /* when the present growth began; 0 none */
     uint64_t origin;     /* bytes; the plateau of the present growth */
     uint64_t k_ns;       /* time from epoch_ns to the plateau */
+    uint64_t cubic_rest; /* of the last step: bytes times the window */
     uint64_t starved_ns; /* since when the window was not full in congestion avoidance; 0 it is */
 
     /* HyStart++ (RFC 9406 section 4.2) */

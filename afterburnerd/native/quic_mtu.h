@@ -31,13 +31,14 @@ enum ab_quic_mtu_state {
 struct ab_quic_mtu {
     uint64_t raise_ns;    /* COMPLETE: when the search begins anew; UINT64_MAX never */
     uint64_t large_acked; /* largest packet number acknowledged of a packet above base; UINT64_MAX none */
+    uint64_t lost_ns;     /* when large packets were last found lost */
     uint64_t black_holes; /* how often it fell back, for statistics */
     uint16_t size;        /* what datagrams may have now; the sending side reads nothing but this */
     uint16_t max;         /* never tried beyond */
     uint16_t failed;      /* smallest size that is not carried; max + 1: none is known */
     uint16_t probe;       /* size that is being tried, 0 none */
     uint8_t tries;        /* probes of that size that were lost */
-    uint8_t lost;         /* large packets in a row that died */
+    uint8_t lost;         /* times in a row that large packets were found lost */
     uint8_t state;        /* enum ab_quic_mtu_state */
     bool waiting;         /* a probe is under way */
 };
@@ -69,6 +70,10 @@ static inline void ab_quic_mtu_acked(struct ab_quic_mtu *m, uint64_t pn, uint32_
 }
 
 bool ab_quic_mtu_lost(struct ab_quic_mtu *m, uint64_t pn, uint32_t size, uint64_t now);
+
+/* ab_quic_mtu_pto: the PTO expired `count` times in a row: where all that is sent is large, nothing comes back that
+ * could tell a loss. True as above. */
+bool ab_quic_mtu_pto(struct ab_quic_mtu *m, uint32_t count);
 
 /* ab_quic_mtu_deadline: when ab_quic_mtu_probe has something to say: 0 now, UINT64_MAX never. */
 static inline uint64_t ab_quic_mtu_deadline(const struct ab_quic_mtu *m)
