@@ -57,6 +57,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """A command that is missing is told after an option that nobody knows: that may be what was meant as one."""
+        required = [a for a in self._actions if isinstance(a, argparse._SubParsersAction) and a.required]
+        for action in required:
+            action.required = False
+        try:
+            values, rest = super().parse_known_args(args, namespace)
+        finally:
+            for action in required:
+                action.required = True
+        for action in required:
+            if not rest and getattr(values, action.dest) is None:
+                self.error(f"the following arguments are required: {action.metavar}")
+        return values, rest
+
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         values, rest = self.parse_known_args(args, namespace)
         if rest:

@@ -34,7 +34,7 @@
  * store to a fresh stack slot, spilled registers included. What has to be in memory therefore lives in a map
  * (`counters`, see struct processor) and not on the stack; a test looks at the compiled program for stores to it.
  *
- * Cost of a frame, loaded with those two capabilities (`python -m afterburnerd.lab.bench_xdp`, best of 21 rounds of
+ * Cost of a frame, loaded with those two capabilities (`afterburner-lab bench xdp`, best of 21 rounds of
  * 200,000; Xeon VM, Linux 6.18, noisy; 2026): not UDP 9 ns, not ours 17, captured 22, behind two VLAN tags 24, known
  * connection ID 27, unknown one 52, Handshake 71, Initial 91, Initial over budget 63. Loaded as root the fast path is
  * the same within 1 ns. With keys on the stack a captured frame took 93 ns (20 as root). The stamp adds 27 ns.

@@ -1,4 +1,4 @@
-"""`python -m afterburnerd.lab.bench_xdp`: what the XDP program costs a frame, by what becomes of it.
+"""`afterburner-lab bench xdp`: what the XDP program costs a frame, by what becomes of it.
 
 The kernel runs the program on one frame again and again (BPF_PROG_TEST_RUN with a repeat count) and says the average. No
 interface is involved, so this is the program alone: neither the driver before it nor the redirect behind it.
@@ -26,14 +26,20 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ..abi.layout import Cid, PortKind, XdpReason
+from ..cli import EXIT_PERMISSION, ToolError
 from ..native import lib
 from ..net.xdp import OBJECT, Address, Budget, LocalPort, Settings, Sizes, Use, XdpProgram
-from . import report
+from . import quantities, report
 from .report import Fact, Report, Result
 
 MAC = bytes.fromhex("020000000002")
 NEAR: dict[int, Address] = {4: IPv4Address("192.0.2.2"), 6: IPv6Address("2001:db8::2")}
 FAR: dict[int, Address] = {4: IPv4Address("192.0.2.1"), 6: IPv6Address("2001:db8::1")}
+EXAMPLES = """\
+examples:
+  sudo afterburner-lab bench xdp                           some ten seconds
+  sudo afterburner-lab bench xdp --rounds 101 --json > xdp.json
+"""
 CAPTURE, LISTEN, NOBODY = 8001, 4433, 53
 CID = b"\x01\x02\x03\x04\x05\x06\x07\x08"
 CAP_NET_ADMIN, CAP_BPF = 12, 39
@@ -82,9 +88,25 @@ class Run:
         return ns
 
 
-def run(json: bool = False, rounds: int = 21, repeat: int = 200_000) -> int:
-    """Measures and prints; returns the exit code."""
-    return report.publish(measure(rounds, repeat), json)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds", type=quantities.amount, default=21, metavar="N", help="rounds of each side, in turns (default: 21)"
+    )
+    parser.add_argument(
+        "--repeat", type=quantities.amount, default=200_000, metavar="N", help="frames a round (default: 200k)"
+    )
+    parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    if os.geteuid() != 0:
+        raise ToolError(
+            "loading XDP programs, with and without privileges, needs root: run it with sudo", EXIT_PERMISSION
+        )
+    try:
+        return report.publish(measure(args.rounds, args.repeat), args.json)
+    except PermissionError as error:
+        raise ToolError(f"the XDP program cannot be loaded here: {error}", EXIT_PERMISSION) from None
 
 
 def measure(rounds: int, repeat: int) -> Report:
@@ -192,16 +214,3 @@ def capabilities(mask: int) -> Iterator[None]:
     finally:
         data.raw = struct.pack("<6I", *before)
         call("capset")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="What the XDP program costs a frame (needs root).")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--rounds", type=int, default=21, help="rounds of each side, alternating (default 21)")
-    parser.add_argument("--repeat", type=int, default=200_000, help="frames a round (default 200000)")
-    args = parser.parse_args()
-    return run(json=args.json, rounds=args.rounds, repeat=args.repeat)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -172,10 +172,11 @@ def emit(
 
 def run(args: argparse.Namespace) -> int:
     if args.list:
-        return _list()
+        return _list(args.json)
     shapes = weights(args.shape)
     share, reasons = faults(args.broken)
     way = path.resolve(args, by_frame=args.via == "afxdp")
+    flood.check_sender(args, way)
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(2**32)
     # A frame of its own for each transaction: the AF_XDP sender prepares them before it begins.
     room = 8192 if args.via == "afxdp" else args.stock
@@ -208,11 +209,16 @@ def summary(emitted: Emitted) -> str:
     return "\n".join(lines)
 
 
-def _list() -> int:
+def _list(json: bool) -> int:
     maker = Maker(1)
+    sizes = {name: len(maker.make(name)) for name in SHAPES}
+    if json:
+        known = {"shapes": sizes, "malformed": list(SENDABLE), "unsound": list(UNSOUND)}
+        print(msgspec.json.encode(known).decode())
+        return 0
     print("shapes:")
-    for name in SHAPES:
-        print(f"  {name:24} {len(maker.make(name)):>6} bytes")
+    for name, size in sizes.items():
+        print(f"  {name:24} {size:>6} bytes")
     print("broken, malformed (the decoder refuses them):")
     for reason in SENDABLE:
         print(f"  {reason}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 import msgspec
 
+from ..cli import EXIT_USAGE, ToolError
 from . import path, quantities, traffic
 from .quantities import count_text, rate_text
 
@@ -47,8 +49,24 @@ def add_sender_arguments(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("-j", "--json", action="store_true", help="the summary as one JSON object; no progress")
 
 
+def check_sender(args: argparse.Namespace, way: path.Path) -> None:
+    """What the kernel would refuse without saying what there is."""
+    usable = sorted(os.sched_getaffinity(0))
+    if args.cpu is not None and args.cpu not in usable:
+        raise ToolError(f"--cpu {args.cpu}: this process may run on CPU {', '.join(map(str, usable))}", EXIT_USAGE)
+    if args.via == "socket":
+        if args.queue:
+            raise ToolError(f"--queue {args.queue}: the kernel chooses a UDP socket's queue; --via afxdp", EXIT_USAGE)
+        return
+    count = path.queues(way)
+    if args.queue < 0 or (count and args.queue >= count):
+        there = "one queue, 0" if count == 1 else f"queues 0 to {count - 1}" if count else "queues from 0 on"
+        raise ToolError(f"--queue {args.queue}: {way.device} has {there}", EXIT_USAGE)
+
+
 def run(args: argparse.Namespace) -> int:
     way = path.resolve(args, by_frame=args.via == "afxdp")
+    check_sender(args, way)
     order = traffic.Order(
         via=args.via,
         rate=args.rate,

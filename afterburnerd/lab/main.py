@@ -13,7 +13,7 @@ import msgspec
 
 from .. import __version__
 from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
-from . import bench_daemon, bench_raw, demo, emit, exits, flood, rig
+from . import bench_daemon, bench_raw, bench_xdp, demo, emit, exits, flood, rig
 
 PROG = "afterburner-lab"
 
@@ -78,6 +78,15 @@ def build_parser() -> Parser:
             bench_daemon.run,
             "measure what the daemon costs its host, and how soon it is back",
             bench_daemon.EXAMPLES,
+            benches,
+        )
+    )
+    bench_xdp.add_arguments(
+        command(
+            "xdp",
+            bench_xdp.run,
+            "measure what the XDP program costs a frame, by what becomes of it",
+            bench_xdp.EXAMPLES,
             benches,
         )
     )

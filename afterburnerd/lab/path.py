@@ -89,6 +89,13 @@ def resolve(args: argparse.Namespace, by_frame: bool) -> Path:
     return Path(netns, device, route["prefsrc"], address, port, found["address"], _neighbour(netns, device, hop))
 
 
+def queues(way: Path) -> int:
+    """How many queues its device sends by; 0: not known."""
+    show = ("ls", f"/sys/class/net/{way.device}/queues")
+    done = rig.run(*(("ip", "netns", "exec", way.netns) if way.netns else ()), *show, check=False)
+    return sum(name.startswith("tx-") for name in done.stdout.split()) if done.returncode == 0 else 0
+
+
 def _ip(netns: str, *args: str) -> list[dict[str, Any]]:
     done = rig.run("ip", *(["-n", netns] if netns else []), "-j", *args)
     found: list[dict[str, Any]] = msgspec.json.decode(done.stdout) if done.stdout.strip() else []

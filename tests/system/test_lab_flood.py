@@ -144,6 +144,30 @@ def test_a_stock_goes_round_and_is_counted_right(standing: rig.Rig) -> None:
     assert said["shapes"]["transfer"] == pytest.approx(187, abs=2)
 
 
+@pytest.mark.parametrize("command", ["flood", "emit"])
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        (["--via", "afxdp", "--queue", "9"], "--queue 9: lab0 has one queue, 0"),
+        (["--via", "afxdp", "--queue=-1"], "--queue -1: lab0 has one queue, 0"),
+        (["--via", "socket", "--queue", "1"], "--queue 1: the kernel chooses a UDP socket's queue; --via afxdp"),
+        (["--cpu", "9999"], "--cpu 9999: this process may run on CPU "),
+        (["--cpu=-1"], "--cpu -1: this process may run on CPU "),
+    ],
+)
+def test_what_the_sender_cannot_have_is_told_beforehand(
+    standing: rig.Rig, command: str, options: list[str], fault: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "afterburnerd.lab.main", command, "--name", standing.name, "--count", "1", *options],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 64, done.stderr
+    assert done.stderr.startswith(f"afterburner-lab: {fault}"), done.stderr
+
+
 def test_without_a_rig_it_says_what_to_do() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "afterburnerd.lab.main", "flood", "--name", "nosuchrig"], capture_output=True, text=True

@@ -14,6 +14,7 @@ from afterburnerd.cli import Parser, ToolError, nearest, run_tool
 from afterburnerd.ctl.main import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
 # As an operator has it: output is buffered, and the interpreter flushes it at its end.
 ENV = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | {"PYTHONPATH": str(ROOT)}
 
@@ -36,6 +37,10 @@ def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
             "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, doctor",
         ),
         ([], "afterburnerctl: the following arguments are required: COMMAND"),
+        (["--nonsense"], "afterburnerctl: unknown option --nonsense"),
+        (["--jsno"], "afterburnerctl: unknown option --jsno; did you mean --json?"),
+        (["config"], "afterburnerctl config: the following arguments are required: ACTION"),
+        (["config", "--nonsense"], "afterburnerctl config: unknown option --nonsense"),
         (["status", "--jsno"], "afterburnerctl status: unknown option --jsno; did you mean --json?"),
         (["status", "--intervall=3"], "afterburnerctl status: unknown option --intervall"),
         (["top", "--intervall=3"], "afterburnerctl top: unknown option --intervall; did you mean --interval?"),
@@ -50,6 +55,15 @@ def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 )
 def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
     assert usage(capsys, *words) == message
+
+
+@pytest.mark.parametrize(
+    "words", [["afterburnerctl"], ["afterburnerd"], ["afterburner-lab"], ["afterburner-lab", "bench"]]
+)
+def test_every_executable_complains_of_the_flag(words: list[str]) -> None:
+    done = subprocess.run([BIN / words[0], *words[1:], "--nonsense"], capture_output=True, text=True)
+    assert done.returncode == 64
+    assert done.stderr.splitlines()[0] == f"{' '.join(words)}: unknown option --nonsense"
 
 
 def test_help_and_version_are_no_errors(capsys: pytest.CaptureFixture[str]) -> None:

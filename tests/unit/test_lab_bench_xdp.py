@@ -10,6 +10,7 @@ import pytest
 
 from afterburnerd.abi.layout import XdpReason
 from afterburnerd.lab import bench_xdp
+from afterburnerd.lab.main import main
 
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
@@ -22,7 +23,7 @@ def effective() -> int:
 
 def test_json_holds_every_case_and_the_stamp(capfd: pytest.CaptureFixture[str]) -> None:
     before = effective()
-    assert bench_xdp.run(json=True, rounds=1, repeat=1000) == 0
+    assert main(["bench", "xdp", "--rounds", "1", "--repeat", "1k", "-j"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["bench"] == "xdp"
     figures = {r["figure"]: r for r in told["results"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from afterburnerd.abi.layout import Tx, TxReason
 from afterburnerd.cli import ToolError
 from afterburnerd.lab import emit
-from afterburnerd.lab.broken import SENDABLE
-from afterburnerd.lab.transactions import SHAPES
+from afterburnerd.lab.broken import SENDABLE, UNSOUND
+from afterburnerd.lab.main import main
+from afterburnerd.lab.transactions import SHAPES, Maker
 from afterburnerd.native import lib
 
 
@@ -65,6 +67,13 @@ def test_nonsense_faults_are_usage_errors(broken: str) -> None:
     with pytest.raises(ToolError) as caught:
         emit.faults([broken])
     assert caught.value.exit_code == 64
+
+
+def test_the_list_is_json_where_that_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["emit", "--list", "-j"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["shapes"] == {name: len(Maker(1).make(name)) for name in SHAPES}
+    assert (told["malformed"], told["unsound"]) == (list(SENDABLE), list(UNSOUND))
 
 
 def test_a_misspelt_shape_gets_its_nearest_name() -> None:

@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench xdp' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -123,6 +123,11 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l id
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l scrapes -x -d 'scrapes (default: 200)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l kills -x -d 'kills of the data plane (default: 5)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a xdp -d 'Measure what the XDP program costs a frame, by what becomes of it.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l rounds -x -d 'rounds of each side, in turns (default: 21)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l repeat -x -d 'frames a round (default: 200k)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a decoder -d 'Measure the transaction decoder against solders.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l rounds -x -d 'rounds (default: 31)'
