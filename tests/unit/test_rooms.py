@@ -17,10 +17,11 @@ ALLOWED = {
     "net": {"abi", "native"},
     "dataplane": {"abi", "native"},
     "observe": {"abi", "config"},
+    "quic": {"abi", "native", "config", "net"},
     "client": {"abi"},
     "ctl": {"abi", "config", "net", "client"},
-    "lab": {"abi", "config", "native", "net"},
-    "supervisor": {"abi", "config", "net", "observe"},
+    "lab": {"abi", "config", "native", "net", "quic"},
+    "supervisor": {"abi", "config", "net", "observe", "quic"},
 }
 
 
