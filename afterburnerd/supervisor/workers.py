@@ -211,6 +211,7 @@ class Workers:
         """Ends every data plane and starts the ones of the new configuration. The XDP program stays attached."""
         await self.let_go()
         self._keeping = []
+        self._device.facts = self._facts  # a change of the interface may still be waiting for its turn, behind us
         restarts = {k.index: (k.restarts, k.last_failure) for k in self.keepers}
         for keeper in self.keepers:
             await keeper.stop(STOP_SECONDS)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import stat
+import subprocess
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
@@ -229,6 +230,29 @@ def test_more_queues_are_served_when_the_interface_gets_them(tmp_path: Path) -> 
             daemon.recovers()
             daemon.assert_frames_add_up()
             assert daemon.status().workers[0].queues == (0, 1, 2, 3)
+
+
+@pytest.mark.bpf
+def test_fewer_queues_are_to_be_had_once_a_reload_has_let_go_of_the_rest(tmp_path: Path) -> None:
+    """As docs/operations.md says."""
+    with netns.pair(queues=4) as rig, Daemon(rig, tmp_path) as daemon:
+        rig.far.ethtool("-L", "tx", "2", "rx", "4")  # veth wants no more senders than receivers
+        refused = subprocess.run(
+            ["ip", "netns", "exec", rig.near.name, "ethtool", "-L", rig.near.ifname, "rx", "2", "tx", "2"],
+            capture_output=True,
+            text=True,
+        )
+        assert refused.returncode != 0
+        assert len(daemon.queues()) == 4 and daemon.state() == "serving"
+        daemon.write_config(interface="queues = [0, 1]")
+        assert daemon.reload().ok
+        rig.near.ethtool("-L", "rx", "2", "tx", "2")
+        daemon.wait(lambda: daemon.value("daemon", "interface_queues") == 2, "the change to be noticed")
+        daemon.write_config(interface="")
+        assert daemon.reload().ok
+        daemon.wait(lambda: daemon.state() == "serving" and len(daemon.queues()) == 2, "both queues to be served")
+        daemon.recovers()
+        daemon.assert_frames_add_up()
 
 
 @pytest.mark.bpf

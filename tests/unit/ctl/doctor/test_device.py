@@ -121,6 +121,31 @@ def test_what_the_driver_can_do_against_what_is_asked_for(xdp: XdpFeatures | Non
 
 
 @pytest.mark.parametrize(
+    ("driver", "xdp", "mode", "built", "warned"),
+    [
+        ("virtio_net", FULL, "auto", "m", True),
+        ("virtio_net", FULL, "zero-copy", "m", True),
+        ("virtio_net", FULL, "auto", None, True),  # it is not known how the kernel was built
+        ("virtio_net", FULL, "auto", "y", False),
+        ("virtio_net", FULL, "copy", "m", False),
+        ("virtio_net", replace(FULL, zero_copy=False), "auto", "m", False),
+        ("virtio_net", None, "auto", "m", False),
+        ("ice", FULL, "auto", "m", False),
+    ],
+)
+def test_sending_zero_copy_on_virtio_is_warned_of(
+    driver: str, xdp: XdpFeatures | None, mode: str, built: str | None, warned: bool
+) -> None:
+    facts = link(configured(device(xdp=xdp), interface={"mode": mode}), driver=driver)
+    facts = replace(facts, machine=replace(facts.machine, config={"VIRTIO_NET": built} if built else None))
+    if warned:
+        finding = found(facts, "virtio-zero-copy")
+        assert finding.level == "warn" and 'interface.mode = "copy"' in finding.fix
+    else:
+        assert absent(facts, "virtio-zero-copy")
+
+
+@pytest.mark.parametrize(
     ("mtu", "frame_size", "level"),
     [
         (1500, 4096, "ok"),
