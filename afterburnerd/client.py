@@ -297,6 +297,13 @@ class Record:
             self._transaction = Transaction(self.head.tx, self.payload)
         return self._transaction
 
+    @property
+    def quic(self) -> layout.QuicData | None:
+        """Connection, stream, offset and end of what a QUIC peer sent; None where the record is no such thing."""
+        if self.head.kind not in (RecordKind.STREAM, RecordKind.QUIC_DATAGRAM):
+            return None
+        return layout.QuicData.unpack(self._slot, layout.Record.OFFSETS["tx"])
+
     def __repr__(self) -> str:
         address, port = self.source
         return (

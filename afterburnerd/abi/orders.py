@@ -3,7 +3,7 @@
     supervisor                                   data plane
       Setup + fds (statistics, doorbell, ring) -->  pins itself
                                               <--  Ready
-      SetRules, OpenQueue + fd ...            -->  registers memory and rings while it may still lock memory
+      SetRules, OpenQueue + fd, OpenEngine .. -->  registers memory and rings while it may still lock memory
                                               <--  Done or Failed, one for each order
       Seal                                    -->  drops every privilege, seals itself (seccomp)
                                               <--  Done
@@ -11,8 +11,8 @@
                                               <--  Done or Failed, one for each order
 
 Descriptors travel with the message that names them (SCM_RIGHTS). Each order has a number that its report repeats. These
-are the orders that need Python or memory on the other side; what has to happen within a loop turn will be
-fixed-layout messages that C consumes.
+are the orders that need Python or memory on the other side; what has to happen within a loop turn (QUIC connections) are
+fixed-layout messages that C consumes, in rings that OpenEngine hands over.
 """
 
 from __future__ import annotations
@@ -68,9 +68,10 @@ class OpenQueue(Order, frozen=True):
 
 
 class OpenSocket(Order, frozen=True):
-    """Serves a bound UDP socket. Descriptor: the socket."""
+    """Serves a bound UDP socket. Descriptor: the socket. `quic`: for QUIC packets both ways, not for a capture rule."""
 
     slot: int
+    quic: bool = False
 
 
 class CloseSlot(Order, frozen=True):
@@ -85,6 +86,41 @@ class SetRules(Order, frozen=True):
     rules: bytes
 
 
+class OpenEngine(Order, frozen=True):
+    """Opens the QUIC engine, once in the life of a data plane and best before Seal. Descriptors: the rings of commands and
+    of events (rings.py).
+
+    Fields as in struct ab_quic_config of native/quic.h; 0 and "" are its defaults.
+    """
+
+    connections: int = 0
+    messages: int = 0
+    message_bytes: int = 0
+    packets: int = 0
+    streams: int = 0
+    stream_bytes: int = 0
+    uni_window: int = 0
+    bidi_window: int = 0
+    burst_packets: int = 0
+    cc: int = 0
+    initial_window: int = 0
+    pacing: bool = False
+    ecn: bool = False
+    no_mtu_discovery: bool = False
+    skip_packets: int = 0
+    keep_alive_ms: int = 0
+    confidentiality_limit: int = 0
+    integrity_limit: int = 0
+    key_update_packets: int = 0
+    seed: int = 0
+    crypto: str = ""
+
+    def settings(self) -> dict[str, int | str]:
+        """As the binding takes them."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__ if name != "id"}
+        return {name: value if isinstance(value, str) else int(value) for name, value in given.items() if value}
+
+
 class Seal(Order, frozen=True):
     """Lock memory, become another user, give up every capability, and forbid every system call but a few. For good."""
 
@@ -96,7 +132,7 @@ class Stop(Order, frozen=True):
     """Give everything back and end."""
 
 
-AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | Seal | Stop
+AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | OpenEngine | Seal | Stop
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):

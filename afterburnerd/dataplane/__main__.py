@@ -150,11 +150,17 @@ class DataPlane:
                 )
                 return orders.Done(id=order.id, mode=mode, huge_pages=huge)
             case orders.OpenSocket():
-                self.worker.open_udp(order.slot, fds[0])
+                self.worker.open_udp(order.slot, fds[0], order.quic)
             case orders.CloseSlot():
                 self.worker.close_slot(order.slot)
             case orders.SetRules():
                 self.worker.set_rules(order.rules)
+            case orders.OpenEngine():
+                commands, events = (mmap.mmap(fd, 0) for fd in fds)
+                for fd, ring in zip(fds, (commands, events), strict=True):
+                    ring.madvise(mmap.MADV_DONTDUMP)
+                    os.close(fd)
+                self.worker.open_engine(commands, events, **order.settings())
             case orders.Seal():
                 return orders.Done(id=order.id, notices=self.seal(order))
             case orders.Stop():

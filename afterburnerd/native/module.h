@@ -31,6 +31,11 @@ int ab_module_u64(PyObject *object, void *out);
         (object)->busy = false;                                                                                        \
     } while (0)
 
+/* ab_module_quic_config: a dictionary of settings (NULL: none) into a configuration; -1 with an exception set. Its text
+ * is that of the dictionary. */
+struct ab_quic_config;
+int ab_module_quic_config(struct ab_quic_config *config, PyObject *settings);
+
 /* Each adds its types or functions to the module; -1 with an exception set on failure. */
 int ab_module_add_bpf(PyObject *module);
 int ab_module_add_quic(PyObject *module);

@@ -136,6 +136,17 @@ static int set_one(struct ab_quic_config *config, PyObject *name, PyObject *valu
     return -1;
 }
 
+int ab_module_quic_config(struct ab_quic_config *config, PyObject *settings_given)
+{
+    PyObject *name, *value;
+    Py_ssize_t at = 0;
+
+    while (settings_given && PyDict_Next(settings_given, &at, &name, &value))
+        if (set_one(config, name, value) < 0)
+            return -1;
+    return 0;
+}
+
 static int quic_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
     struct quic_object *self = (struct quic_object *)object;
@@ -149,14 +160,11 @@ static int quic_init(PyObject *object, PyObject *args, PyObject *kwargs)
         .event = tell_event,
     };
     struct ab_error err = {0};
-    PyObject *name, *value;
-    Py_ssize_t at = 0;
 
     if (!PyArg_ParseTuple(args, ""))
         return -1;
-    while (kwargs && PyDict_Next(kwargs, &at, &name, &value))
-        if (set_one(&config, name, value) < 0)
-            return -1;
+    if (ab_module_quic_config(&config, kwargs) < 0)
+        return -1;
     if (self->engine) {
         PyErr_SetString(PyExc_RuntimeError, "a QuicEngine is initialised once");
         return -1;

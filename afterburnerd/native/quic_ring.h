@@ -1,16 +1,18 @@
-/* Rings of commands and events between supervisor and worker: one producer, one consumer, fixed slots, no lock, no call.
+/* Rings of commands and events between supervisor and worker: one producer, one consumer, fixed slots, no lock, no
+ * call.
  *
- *   supervisor --[ commands ]--> worker      ab_quic_ring_take: copied out once, then judged; the slot is wiped if it held
- *                                            secrets; only then is it the producer's again
- *   supervisor <--[ events ]---- worker      ab_quic_ring_put: false when the supervisor is behind; nothing is overwritten
+ *   supervisor --[ commands ]--> worker      ab_quic_ring_take: copied out once, then judged; the slot is wiped if it
+ * held secrets; only then is it the producer's again supervisor <--[ events ]---- worker      ab_quic_ring_put: false
+ * when the supervisor is behind; nothing is overwritten
  *
  * `head` counts slots ever written, `tail` slots ever consumed, each on cache lines of its own and with one writer:
  *
  *   producer   tail (acquire) leaves room | fill the slot | head + 1 (release: publishes the slot)
  *   consumer   head (acquire) is ahead | copy the slot, wipe it | tail + 1 (release: gives the slot back)
  *
- * The memory is an anonymous memfd, sealed against being cut short; nobody without its descriptor can find it, for it carries
- * keys. The other side is not believed: what it can change is copied first, counts out of bounds end the ring's use. */
+ * The memory is an anonymous memfd, sealed against being cut short; nobody without its descriptor can find it, for it
+ * carries keys. The other side is not believed: what it can change is copied first, counts out of bounds end the ring's
+ * use. */
 #ifndef AB_QUIC_RING_H
 #define AB_QUIC_RING_H
 

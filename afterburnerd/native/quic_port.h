@@ -1,0 +1,54 @@
+/* The port: where the QUIC engine, which knows no I/O, meets the worker, which knows no QUIC.
+ *
+ *   command ring --> commands --.                          .--> event ring      (supervisor)
+ *   sources --> bursts --> rx --+--> [ engine ] -- sink ---+--> record ring     (applications)
+ *   sources <-- buffers <-- tx -'                          '--> statistics
+ *
+ * Buffers to send from are reserved ahead from one source, the lead: that which the latest packets left through. A
+ * packet whose path names another source is copied to a buffer of that one, and when most are, the lead changes: with
+ * one source for sending, the usual case, nothing is ever copied, and sources for receiving and sending may be of
+ * different kinds, as each connection's path says.
+ *
+ * What the supervisor must learn waits in the engine while the event ring is full, and no command is taken then: so
+ * each command has its answer. Datagrams that are not for the engine (STRAY) are passed on while there is plenty of
+ * room. */
+#ifndef AB_QUIC_PORT_H
+#define AB_QUIC_PORT_H
+
+#include "quic.h"
+#include "quic_ring.h"
+#include "worker.h"
+
+#define AB_QUIC_PORT_BATCH 64      /* datagrams that leave in one turn at most: as many as a burst brings */
+#define AB_QUIC_PORT_COMMANDS 16   /* commands of one turn */
+#define AB_QUIC_PORT_MESSAGE 65536 /* longest message that comes in several commands */
+
+struct ab_quic_port {
+    struct ab_worker *worker;
+    struct ab_quic *quic;
+    uint64_t now;  /* of the call that is under way */
+    uint32_t slot; /* source of the datagrams under way */
+    /* Buffers reserved from source `lead`; outs[i] writes to buffers[i]. */
+    uint32_t lead;  /* AB_MAX_QUEUES: none */
+    uint32_t ready; /* how many */
+    struct ab_txbuf buffers[AB_QUIC_PORT_BATCH];
+    struct ab_quic_out outs[AB_QUIC_PORT_BATCH];
+    uint8_t mine[AB_WORKER_BURST];
+    /* A message that comes in several commands. */
+    uint8_t *message;
+    uint32_t message_len;
+    uint64_t message_conn; /* 0: none */
+    /* Counters that the engine does not keep. */
+    uint64_t outcomes[AB_QUIC_OUTCOME_END];
+    uint64_t commands_done, events_told, strays, send_drops, refused_other;
+    struct ab_stats_worker base; /* what the counters stood at when this process began */
+    struct ab_quic_ring_end commands, events;
+};
+
+/* ab_quic_port_new makes engine and port and ties them to `w`; the rings' memory must outlive them. The worker must be
+ * closed (ab_worker_fini) before ab_quic_port_free. */
+int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const struct ab_quic_config *config,
+                     void *commands, uint64_t command_bytes, void *events, uint64_t event_bytes, struct ab_error *err);
+void ab_quic_port_free(struct ab_quic_port *p);
+
+#endif
