@@ -25,9 +25,10 @@
  *
  * Who does the work is decided once, in ab_quic_crypto_init, and shown in status:
  *
- *   ipsec-mb    libIPSec_MB, four to ten times as fast as libcrypto, whose EVP interface costs more than the cipher of
- * a short packet does. Loaded with dlopen, so that neither build nor start needs it: where it is absent, or its answers
- * to some questions are not libcrypto's (quic_crypto_check.c), we do without.
+ *   ipsec-mb    libIPSec_MB, four to ten times as fast as libcrypto, whose EVP interface costs more than the
+ *               cipher of a short packet does. Loaded with dlopen, so that neither build nor start needs it: where
+ *               it is absent, or its answers to some questions are not libcrypto's (quic_crypto_check.c), we do
+ *               without.
  *
  *   libcrypto   works everywhere. Its contexts live outside of keys: there is a fixed stock of them, each remembers
  *               whose key it holds, so thousands of connections cost no memory; changing between more of them than the
