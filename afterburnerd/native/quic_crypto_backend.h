@@ -52,9 +52,9 @@ static inline void ab_quic_nonce(ab_quic_nonce_bytes nonce, const struct ab_quic
 extern const struct ab_quic_backend ab_quic_libcrypto;
 int ab_quic_libcrypto_init(struct ab_quic_crypto *c, struct ab_error *err);
 void ab_quic_libcrypto_fini(struct ab_quic_crypto *c);
-/* ab_quic_libcrypto_hmac: HMAC-SHA-256, or SHA-384 for AES-256, without allocating; out has ab_quic_secret_bytes. */
-int ab_quic_libcrypto_hmac(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data,
-                           uint32_t len, uint8_t *out);
+/* ab_quic_libcrypto_hmac: HMAC-SHA-256, or SHA-384 for AES-256; key and result have ab_quic_secret_bytes. */
+void ab_quic_libcrypto_hmac(enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data, uint32_t len,
+                            uint8_t *out);
 
 /* quic_crypto_ipsec.c: NULL where the library is absent, old, or was not built for; `err` says why. */
 const struct ab_quic_backend *ab_quic_ipsec_init(struct ab_quic_crypto *c, const char *arch, struct ab_error *err);

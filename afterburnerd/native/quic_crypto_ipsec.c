@@ -15,7 +15,7 @@
  * block counter). */
 #include "quic_crypto_backend.h"
 
-#if defined(__x86_64__) && __has_include(<intel-ipsec-mb.h>)
+#if defined(__x86_64__) && __has_include(<intel-ipsec-mb.h>) && !defined(AB_WITHOUT_IPSEC_MB)
 #include <dlfcn.h>
 #include <immintrin.h>
 #include <intel-ipsec-mb.h>

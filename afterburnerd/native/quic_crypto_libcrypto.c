@@ -3,10 +3,12 @@
  * An EVP context is a heap block of the library's making, so it cannot be embedded in a connection and 4,096
  * connections cannot have one for each key. A stock of them is shared: a key's owner number selects a slot
  * (direct-mapped, like a cache), the slot knows whose key is in it, and only a change of owner costs a key schedule. */
+#define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Init and others: see hash() */
+
 #include "quic_crypto_backend.h"
 
-#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <stdlib.h>
 
 /* CONTEXTS: slots of each cipher; enough that a few busy connections keep theirs. About 1 KiB each. */
@@ -29,8 +31,6 @@ struct slot {
 
 struct state {
     EVP_CIPHER *cipher[CIPHERS];
-    EVP_MD *md[2]; /* SHA-256, SHA-384 */
-    EVP_MD_CTX *hash[2];
     struct slot slots[CIPHERS][CONTEXTS];
 };
 
@@ -58,12 +58,6 @@ int ab_quic_libcrypto_init(struct ab_quic_crypto *c, struct ab_error *err)
                 return ab_fail(err, AB_ENOMEM, "libcrypto made no context for %s", ciphers[i].name);
         }
     }
-    for (int i = 0; i < 2; i++) {
-        s->md[i] = EVP_MD_fetch(NULL, i ? "SHA2-384" : "SHA2-256", NULL);
-        s->hash[i] = EVP_MD_CTX_new();
-        if (!s->md[i] || !s->hash[i] || EVP_DigestInit_ex2(s->hash[i], s->md[i], NULL) != 1)
-            return ab_fail(err, AB_ENOMEM, "libcrypto made no context for %s", i ? "SHA-384" : "SHA-256");
-    }
     return 0;
 }
 
@@ -78,37 +72,50 @@ void ab_quic_libcrypto_fini(struct ab_quic_crypto *c)
             EVP_CIPHER_CTX_free(s->slots[i][k].ctx); /* the library wipes what it frees */
         EVP_CIPHER_free(s->cipher[i]);
     }
-    for (int i = 0; i < 2; i++) {
-        EVP_MD_CTX_free(s->hash[i]);
-        EVP_MD_free(s->md[i]);
-    }
     free(s);
     c->state = NULL;
 }
 
-int ab_quic_libcrypto_hmac(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data,
-                           uint32_t len, uint8_t *out)
+/* hash: SHA-256 or SHA-384 of two pieces. The functions that OpenSSL calls deprecated: an EVP_MD_CTX allocates each
+ * time that it begins anew (3.0), and key updates happen in the loop. */
+static void hash(bool long_one, const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len, uint8_t *out)
 {
-    struct state *s = c->state;
-    int which = suite == AB_QUIC_AES256_GCM;
-    EVP_MD_CTX *ctx = s->hash[which];
-    uint32_t size = which ? 48 : 32, block = which ? 128 : 64;
-    uint8_t pad[128], inner[48];
-    int ok;
+    union {
+        SHA256_CTX sha256;
+        SHA512_CTX sha384;
+    } ctx;
+
+    if (long_one) {
+        SHA384_Init(&ctx.sha384);
+        SHA384_Update(&ctx.sha384, a, a_len);
+        SHA384_Update(&ctx.sha384, b, b_len);
+        SHA384_Final(out, &ctx.sha384);
+    } else {
+        SHA256_Init(&ctx.sha256);
+        SHA256_Update(&ctx.sha256, a, a_len);
+        SHA256_Update(&ctx.sha256, b, b_len);
+        SHA256_Final(out, &ctx.sha256);
+    }
+    explicit_bzero(&ctx, sizeof(ctx)); /* its state is the result */
+}
+
+void ab_quic_libcrypto_hmac(enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data, uint32_t len,
+                            uint8_t *out)
+{
+    bool long_one = suite == AB_QUIC_AES256_GCM;
+    uint32_t size = ab_quic_secret_bytes(suite), block = long_one ? 128 : 64;
+    uint8_t pad[128], inner[AB_QUIC_SECRET_MAX];
 
     /* RFC 2104; a key as long as the hash is shorter than its block */
     memset(pad, 0x36, block);
     for (uint32_t i = 0; i < size; i++)
         pad[i] ^= key[i];
-    ok = EVP_DigestInit_ex2(ctx, NULL, NULL) && EVP_DigestUpdate(ctx, pad, block) && EVP_DigestUpdate(ctx, data, len) &&
-         EVP_DigestFinal_ex(ctx, inner, NULL);
+    hash(long_one, pad, block, data, len, inner);
     for (uint32_t i = 0; i < block; i++)
         pad[i] ^= 0x36 ^ 0x5c;
-    ok = ok && EVP_DigestInit_ex2(ctx, NULL, NULL) && EVP_DigestUpdate(ctx, pad, block) &&
-         EVP_DigestUpdate(ctx, inner, size) && EVP_DigestFinal_ex(ctx, out, NULL);
-    OPENSSL_cleanse(pad, sizeof(pad));
-    OPENSSL_cleanse(inner, sizeof(inner));
-    return ok ? 0 : AB_QUIC_CRYPTO_EFAIL;
+    hash(long_one, pad, block, inner, size, out);
+    explicit_bzero(pad, sizeof(pad));
+    explicit_bzero(inner, sizeof(inner));
 }
 
 /* keyed: the context that holds `owner`'s key for this direction, keyed now if it has to be; NULL if that failed. */

@@ -1,0 +1,229 @@
+/* What of packet protection only C can see: that it allocates nothing and calls nobody after init, and leaves no key.
+ *
+ *     quic_crypto sealed|allocates|calls BACKEND        works under seccomp's strict mode, counting allocations
+ *     quic_crypto wiped|kept BACKEND SUITE              looks for a wiped (kept) key in all memory of the process
+ *     quic_crypto backend BACKEND                       says which it is, and why
+ *
+ * "allocates", "calls" and "kept" do what must not be, to show that it is noticed. */
+#include <linux/seccomp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "quic_crypto.h"
+
+static unsigned long allocations;
+
+#define COUNTED(type, name, parameters, ...)                                                                           \
+    type name parameters                                                                                               \
+    {                                                                                                                  \
+        extern type __libc_##name parameters;                                                                          \
+        allocations++;                                                                                                 \
+        return __libc_##name(__VA_ARGS__);                                                                             \
+    }
+
+COUNTED(void *, malloc, (size_t size), size)
+COUNTED(void *, calloc, (size_t count, size_t size), count, size)
+COUNTED(void *, realloc, (void *old, size_t size), old, size)
+COUNTED(void *, memalign, (size_t alignment, size_t size), alignment, size)
+
+void free(void *old)
+{
+    extern void __libc_free(void *);
+
+    allocations += old != NULL;
+    __libc_free(old);
+}
+#define PACKETS 40
+#define HEADER 11
+
+static struct ab_quic_crypto crypto;
+static uint8_t packets[PACKETS][1600];
+
+static void die(const char *why)
+{
+    (void)!write(2, why, strlen(why));
+    syscall(SYS_exit, 3);
+}
+
+/* rounds: generation after generation of a connection's life, every suite, good and broken packets. */
+static void rounds(void)
+{
+    static struct ab_quic_key key;
+    static struct ab_quic_hp hp;
+    static struct ab_quic_op ops[PACKETS];
+    uint8_t secret[AB_QUIC_SECRET_MAX];
+
+    for (int round = 0; round < 90; round++) {
+        enum ab_quic_suite suite = round % 3 + 1;
+
+        memset(secret, round, sizeof(secret));
+        if (ab_quic_hp_derive(&crypto, &hp, suite, secret) || ab_quic_secret_next(&crypto, suite, secret, secret) ||
+            ab_quic_key_derive(&crypto, &key, suite, secret))
+            die("a key could not be derived\n");
+        for (int i = 0; i < PACKETS; i++) {
+            packets[i][0] = 0x41;
+            packets[i][9] = 0;
+            packets[i][10] = (uint8_t)i;
+            ops[i] = (struct ab_quic_op){.key = &key,
+                                         .hp = &hp,
+                                         .packet = packets[i],
+                                         .payload = packets[i] + HEADER,
+                                         .number = (uint64_t)i,
+                                         .len = (uint32_t)(i * 37 + 2),
+                                         .header_len = HEADER,
+                                         .number_off = 9};
+        }
+        if (ab_quic_seal_batch(&crypto, ops, PACKETS) != PACKETS)
+            die("not all were sealed\n");
+        for (int i = 0; i < PACKETS; i++) {
+            ops[i].len += HEADER + AB_QUIC_TAG_BYTES;
+            packets[i][ops[i].len - 1] ^= i & 1;
+        }
+        if (ab_quic_unprotect_batch(&crypto, ops, PACKETS) != PACKETS)
+            die("not all were bared\n");
+        if (ab_quic_open_batch(&crypto, ops, PACKETS) != PACKETS / 2)
+            die("not as many opened as should have\n");
+        ab_quic_key_wipe(&crypto, &key);
+        ab_quic_hp_wipe(&crypto, &hp);
+    }
+}
+
+static int sealed(const char *mode)
+{
+    unsigned long before;
+
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) /* from here on: read, write, exit */
+        die("seccomp is not to be had\n");
+    before = allocations;
+    if (strcmp(mode, "allocates") == 0)
+        free(malloc(100));
+    if (strcmp(mode, "calls") == 0)
+        (void)getppid();
+    rounds();
+    if (allocations != before) {
+        (void)!write(2, "it allocated\n", 13);
+        return 1;
+    }
+    (void)!write(1, "done\n", 5);
+    return 0;
+}
+
+/* --- a key in memory --------------------------------------------------------------------------------------------- */
+
+/* What is looked for: key, header protection key, secret. Never itself in memory: each byte is kept inverted. */
+enum { KEY, HP, SECRET, NEEDLES };
+static const char *const names[NEEDLES] = {"the key", "the header protection key", "the secret"};
+static uint8_t inverted[NEEDLES][AB_QUIC_SECRET_MAX];
+static uint32_t lengths[NEEDLES];
+
+static void seek(int needle, const uint8_t *bytes, uint32_t len)
+{
+    lengths[needle] = len;
+    for (uint32_t i = 0; i < len; i++)
+        inverted[needle][i] = bytes[i] ^ 0xff;
+}
+
+/* found: what lies at p, as it is or with the bytes of each word turned round, as hashes keep them. */
+static bool found(int needle, const uint8_t *p)
+{
+    bool plain = true, turned = true;
+
+    for (uint32_t i = 0; i < lengths[needle] && (plain || turned); i++) {
+        plain = plain && (p[i] ^ inverted[needle][i]) == 0xff;
+        turned = turned && (p[i ^ 3] ^ inverted[needle][i]) == 0xff;
+    }
+    return plain || turned;
+}
+
+static int search(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "r");
+    char line[512];
+    int hits = 0;
+
+    while (maps && fgets(line, sizeof(line), maps)) {
+        unsigned long from, to;
+        char may[8], name[256] = "";
+
+        if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, may, name) < 3 || strncmp(may, "rw", 2) != 0)
+            continue;
+        for (const uint8_t *p = (const uint8_t *)from; p + 64 < (const uint8_t *)to; p++)
+            for (int needle = 0; needle < NEEDLES; needle++)
+                if (found(needle, p)) {
+                    printf("%s is at %p in %s\n", names[needle], (const void *)p, name);
+                    hits++;
+                }
+    }
+    if (maps)
+        fclose(maps);
+    return hits;
+}
+
+/* use: a key from a secret, in work and wiped; of keys and secret only the inverted bytes remain. */
+static void use(int suite, bool keep)
+{
+    static struct ab_quic_key key;
+    static struct ab_quic_hp hp;
+    static struct ab_quic_op op;
+    uint8_t secret[AB_QUIC_SECRET_MAX], bytes[AB_QUIC_KEY_MAX];
+    FILE *random = fopen("/dev/urandom", "r");
+
+    setbuf(random, NULL);
+    if (fread(secret, sizeof(secret), 1, random) != 1)
+        exit(3);
+    fclose(random);
+    seek(SECRET, secret, ab_quic_secret_bytes(suite));
+    ab_quic_secret_expand(&crypto, suite, secret, "quic key", bytes, ab_quic_key_bytes(suite));
+    seek(KEY, bytes, ab_quic_key_bytes(suite));
+    ab_quic_secret_expand(&crypto, suite, secret, "quic hp", bytes, ab_quic_key_bytes(suite));
+    seek(HP, bytes, ab_quic_key_bytes(suite));
+    explicit_bzero(bytes, sizeof(bytes));
+    ab_quic_hp_derive(&crypto, &hp, suite, secret);
+    ab_quic_key_derive(&crypto, &key, suite, secret);
+    ab_quic_secret_wipe(secret);
+    op = (struct ab_quic_op){.key = &key,
+                             .hp = &hp,
+                             .packet = packets[0],
+                             .payload = packets[0] + HEADER,
+                             .len = 1200,
+                             .header_len = HEADER,
+                             .number_off = 9};
+    packets[0][0] = 0x41;
+    if (ab_quic_seal(&crypto, &op) != 0)
+        exit(3);
+    op.len += HEADER + AB_QUIC_TAG_BYTES;
+    if (ab_quic_unprotect(&crypto, &op) != 0)
+        exit(3);
+    op.number = 0;
+    if (ab_quic_open(&crypto, &op) != 0)
+        exit(3);
+    if (keep)
+        return;
+    ab_quic_key_wipe(&crypto, &key);
+    ab_quic_hp_wipe(&crypto, &hp);
+}
+
+int main(int argc, char **argv)
+{
+    struct ab_error err = {0};
+    int code = 64;
+
+    if (argc < 3 || ab_quic_crypto_init(&crypto, argv[2], &err) != 0) {
+        fprintf(stderr, "%s\n", err.text);
+        return 3;
+    }
+    if (strcmp(argv[1], "backend") == 0) {
+        printf("%s: %s\n", crypto.name, crypto.reason);
+        code = 0;
+    } else if (argc > 3) {
+        use(atoi(argv[3]), strcmp(argv[1], "kept") == 0);
+        code = search() != 0;
+    } else {
+        syscall(SYS_exit, sealed(argv[1]));
+    }
+    ab_quic_crypto_fini(&crypto);
+    return code;
+}
