@@ -37,10 +37,16 @@ def crypto(request: pytest.FixtureRequest) -> lib.QuicCrypto:
 
 
 def backend(name: str) -> lib.QuicCrypto:
+    """The backend of that name; skips where this machine has not got it, and for no other reason."""
     try:
         return lib.QuicCrypto(name)
     except OSError as e:
-        pytest.skip(str(e))  # this machine has not got it
+        reason = str(e)
+    if "this CPU lacks the instructions" in reason:
+        pytest.skip(reason)
+    if "cannot open shared object file" in reason and not os.environ.get("CI"):
+        pytest.skip(reason)
+    pytest.fail(reason)
 
 
 def secret(suite: int, rng: random.Random) -> bytes:
@@ -78,7 +84,7 @@ class Oracle:
         aead = ChaCha20Poly1305(self.key) if self.suite == CHACHA20 else AESGCM(self.key)
         packet = bytearray(header + aead.encrypt(nonce, payload, header))
         mask = self.mask(bytes(packet[number_off + 4 : number_off + 20]))
-        packet[0] ^= mask[0] & 0x1F
+        packet[0] ^= mask[0] & (0x0F if packet[0] & 0x80 else 0x1F)
         for i in range(number_off, len(header)):
             packet[i] ^= mask[1 + i - number_off]
         return bytes(packet)
@@ -221,6 +227,7 @@ def test_packets_as_the_oracle_makes_them(crypto: lib.QuicCrypto, suite: int, se
         assert crypto.next_secret(suite, shared) == oracle.expand(shared, "quic ku", SECRET_BYTES[suite])
         number, payload = rng.getrandbits(62), rng.randbytes(rng.randrange(3, 1500))
         head = header(number, rng.randrange(1, 5), rng, cid)
+        head = bytes([head[0] | rng.choice((0, 0x80))]) + head[1:]  # of a long header other bits are protected
         assert crypto.seal([(keys, head, number, payload, 1 + cid)]) == [oracle.seal(head, number, payload, 1 + cid)]
 
 
@@ -409,6 +416,7 @@ def stand_in(tmp_path: Path) -> Callable[[str], str]:
     ("fault", "reason"),
     [
         ("SEALS_WRONGLY", "answers wrongly for QUIC suite 1"),
+        ("OPENS_WRONGLY", "answers wrongly for QUIC suite 2"),
         ("OPENS_ANYTHING", "answers wrongly for QUIC suite 2"),
         ("MASKS_WRONGLY", "answers wrongly for QUIC suite 1"),
         ("WRITES_BEYOND_ITS_PLACE", "answers wrongly for QUIC suite 1"),
@@ -465,8 +473,9 @@ def test_after_init_nothing_is_allocated_and_no_system_call_made(program: Path, 
 def test_a_wiped_key_is_nowhere_in_memory(program: Path, name: str) -> None:
     backend(name)
     for suite in SUITES:
-        done = cc.run(program, "wiped", name, str(suite))
-        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        for when in ("derived", "wiped"):
+            done = cc.run(program, when, name, str(suite))
+            assert done.returncode == 0, f"{done.stdout}{done.stderr}"
     assert cc.run(program, "kept", name, "1").returncode == 1  # it does find one
 
 

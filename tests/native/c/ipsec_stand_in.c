@@ -52,6 +52,17 @@ static void wrong(const struct gcm_key_data *key, struct gcm_context_data *conte
         out[1500] ^= 1;
 }
 #endif
+#ifdef FAULT_OPENS_WRONGLY
+static aes_gcm_enc_dec_t right;
+
+static void wrong(const struct gcm_key_data *key, struct gcm_context_data *context, uint8_t *out, const uint8_t *in,
+                  uint64_t len, const uint8_t *iv, const uint8_t *aad, uint64_t aad_len, uint8_t *tag, uint64_t tag_len)
+{
+    right(key, context, out, in, len, iv, aad, aad_len, tag, tag_len);
+    if (len > 1400)
+        out[len - 1] ^= 1;
+}
+#endif
 #ifdef FAULT_OPENS_ANYTHING
 static aes_gcm_enc_dec_t right;
 
@@ -88,7 +99,7 @@ void init_mb_mgr_auto(IMB_MGR *manager, IMB_ARCH *arch)
     right = manager->gcm128_enc;
     manager->gcm128_enc = wrong;
 #endif
-#ifdef FAULT_OPENS_ANYTHING
+#if defined(FAULT_OPENS_ANYTHING) || defined(FAULT_OPENS_WRONGLY)
     right = manager->gcm256_dec;
     manager->gcm256_dec = wrong;
 #endif

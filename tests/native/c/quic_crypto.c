@@ -1,8 +1,9 @@
 /* What of packet protection only C can see: that it allocates nothing and calls nobody after init, and leaves no key.
  *
  *     quic_crypto sealed|allocates|calls BACKEND        works under seccomp's strict mode, counting allocations
- *     quic_crypto wiped|kept BACKEND SUITE              looks for a wiped (kept) key in all memory of the process
- *     quic_crypto backend BACKEND                       says which it is, and why
+ *     quic_crypto derived|wiped|kept BACKEND SUITE      looks for a key in all memory of the process: one that was
+ * wiped as soon as it was derived, or after work, or not quic_crypto backend BACKEND                       says which
+ * it is, and why
  *
  * "allocates", "calls" and "kept" do what must not be, to show that it is noticed. */
 #include <linux/seccomp.h>
@@ -127,7 +128,7 @@ static void seek(int needle, const uint8_t *bytes, uint32_t len)
 }
 
 /* found: what lies at p, as it is or with the bytes of each word turned round, as hashes keep them. */
-static bool found(int needle, const uint8_t *p)
+static inline bool found(int needle, const uint8_t *p)
 {
     bool plain = true, turned = true;
 
@@ -138,32 +139,47 @@ static bool found(int needle, const uint8_t *p)
     return plain || turned;
 }
 
-static int search(void)
+/* The memory to search, listed before there is a key: what is called between its wiping and the search would write over
+ * what dead stack frames still hold. */
+static struct {
+    const uint8_t *from, *to;
+} ranges[200];
+static int range_count;
+
+static void list(void)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[512];
-    int hits = 0;
 
-    while (maps && fgets(line, sizeof(line), maps)) {
+    while (maps && fgets(line, sizeof(line), maps) && range_count < (int)AB_ARRAY_LEN(ranges)) {
         unsigned long from, to;
-        char may[8], name[256] = "";
+        char may[8];
 
-        if (sscanf(line, "%lx-%lx %7s %*s %*s %*s %255s", &from, &to, may, name) < 3 || strncmp(may, "rw", 2) != 0)
-            continue;
-        for (const uint8_t *p = (const uint8_t *)from; p + 64 < (const uint8_t *)to; p++)
-            for (int needle = 0; needle < NEEDLES; needle++)
-                if (found(needle, p)) {
-                    printf("%s is at %p in %s\n", names[needle], (const void *)p, name);
-                    hits++;
-                }
+        if (sscanf(line, "%lx-%lx %7s", &from, &to, may) == 3 && strncmp(may, "rw", 2) == 0) {
+            ranges[range_count].from = (const uint8_t *)from;
+            ranges[range_count++].to = (const uint8_t *)to;
+        }
     }
     if (maps)
         fclose(maps);
-    return hits;
+}
+
+static int search(void)
+{
+    int hits[NEEDLES] = {0};
+
+    for (int i = 0; i < range_count; i++)
+        for (const uint8_t *p = ranges[i].from; p + AB_QUIC_SECRET_MAX < ranges[i].to; p++)
+            for (int needle = 0; needle < NEEDLES; needle++)
+                hits[needle] += found(needle, p);
+    for (int needle = 0; needle < NEEDLES; needle++)
+        if (hits[needle])
+            printf("%s is in memory, %d times\n", names[needle], hits[needle]);
+    return hits[KEY] + hits[HP] + hits[SECRET];
 }
 
 /* use: a key from a secret, in work and wiped; of keys and secret only the inverted bytes remain. */
-static void use(int suite, bool keep)
+static void use(int suite, const char *how)
 {
     static struct ab_quic_key key;
     static struct ab_quic_hp hp;
@@ -184,6 +200,8 @@ static void use(int suite, bool keep)
     ab_quic_hp_derive(&crypto, &hp, suite, secret);
     ab_quic_key_derive(&crypto, &key, suite, secret);
     ab_quic_secret_wipe(secret);
+    if (strcmp(how, "derived") == 0)
+        goto wipe;
     op = (struct ab_quic_op){.key = &key,
                              .hp = &hp,
                              .packet = packets[0],
@@ -200,8 +218,9 @@ static void use(int suite, bool keep)
     op.number = 0;
     if (ab_quic_open(&crypto, &op) != 0)
         exit(3);
-    if (keep)
+    if (strcmp(how, "kept") == 0)
         return;
+wipe:
     ab_quic_key_wipe(&crypto, &key);
     ab_quic_hp_wipe(&crypto, &hp);
 }
@@ -219,7 +238,8 @@ int main(int argc, char **argv)
         printf("%s: %s\n", crypto.name, crypto.reason);
         code = 0;
     } else if (argc > 3) {
-        use(atoi(argv[3]), strcmp(argv[1], "kept") == 0);
+        list();
+        use(atoi(argv[3]), argv[1]);
         code = search() != 0;
     } else {
         syscall(SYS_exit, sealed(argv[1]));
