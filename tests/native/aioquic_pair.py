@@ -75,7 +75,7 @@ class Pair:
             handlers[number] = (watched(handler), epochs)
         connection._payload_received = received  # type: ignore[method-assign]
 
-    def exchange(self, times: int = 8) -> None:
+    def exchange(self, times: int = 30) -> None:
         ends = (self.client, self.server)
         for _ in range(times):
             for i, (sender, receiver) in enumerate((ends, ends[::-1])):
