@@ -97,7 +97,19 @@ def _quinn(source: Path, target: Path) -> list[str]:
     return [str(target / "release" / "quinn-peer")]
 
 
-BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {"aioquic": _aioquic, "quinn": _quinn}
+def _ngtcp2(source: Path, target: Path) -> list[str]:
+    program = target / "ngtcp2-peer"
+    if not Path("/usr/include/ngtcp2/ngtcp2_crypto_gnutls.h").exists():
+        raise Unavailable(
+            "ngtcp2 is missing: apt-get install libngtcp2-dev libngtcp2-crypto-gnutls-dev libgnutls28-dev"
+        )
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-O2", "-g"]
+    _run(_tool("gcc", "gcc"), *flags, *sorted(source.glob("*.c")), "-o", program,
+         "-lngtcp2", "-lngtcp2_crypto_gnutls", "-lgnutls")  # fmt: skip
+    return [str(program)]
+
+
+BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {"aioquic": _aioquic, "quinn": _quinn, "ngtcp2": _ngtcp2}
 ENGINES = tuple(BUILDERS)
 
 

@@ -4,7 +4,7 @@
                                             |
                                             +-> what the command line asks for: streams, key update, rebinding, ..
 
-aioquic offers what we need but for four things, which are reached through private names of the pinned version: asking
+aioquic offers what we need but for some things, which are reached through private names of the pinned version: asking
 clients for their certificate, stream limits, refusing early data, and telling who closed a connection.
 Contract: ../README.md.
 """
@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from aioquic import __version__ as VERSION
+from aioquic import tls
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.asyncio.server import serve
+from aioquic.buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
@@ -129,9 +131,9 @@ class Connection(QuicConnectionProtocol):
     def quic_event_received(self, event: events.QuicEvent) -> None:
         if isinstance(event, events.HandshakeCompleted):
             self.connected = True
-            tls = self._quic.tls
-            cipher = tls.key_schedule.cipher_suite if tls.key_schedule else None
-            peer = tls._peer_certificate
+            shaken = self._quic.tls
+            cipher = shaken.key_schedule.cipher_suite if shaken.key_schedule else None
+            peer = shaken._peer_certificate
             say(
                 "connected",
                 conn=self.number,
@@ -234,6 +236,19 @@ def endpoint(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def refuse_early_data() -> None:
+    """aioquic accepts whatever early data a resumed client offers, and some clients offer it without having been allowed
+    to (GnuTLS 3.7): the offer is not seen."""
+    pull = tls.pull_client_hello
+
+    def pull_without(buf: Buffer) -> tls.ClientHello:
+        hello = pull(buf)
+        hello.early_data = False
+        return hello
+
+    tls.pull_client_hello = pull_without
+
+
 async def run_server(args: argparse.Namespace, sums: Sums) -> int:
     tickets: dict[bytes, SessionTicket] = {}
     accepted: list[Accepted] = []
@@ -242,6 +257,8 @@ async def run_server(args: argparse.Namespace, sums: Sums) -> int:
         accepted.append(Accepted(quic, args, len(accepted), sums, tickets))
         return accepted[-1]
 
+    if not args.zero_rtt:
+        refuse_early_data()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -332,6 +349,7 @@ async def dial(args: argparse.Namespace, number: int, sums: Sums, ticket: Sessio
         if len(tickets) <= bool(ticket):
             say("session", conn=number)
         tickets.append(new)
+        connection.changed.set()
 
     quic = QuicConnection(configuration=config, session_ticket_handler=keep)
     if args.version_negotiation:
