@@ -78,7 +78,9 @@ class Shake:
             self.keep(short, remote)
         # A peer must not move before the handshake is confirmed (RFC 9000 9): another address is a stranger's
         if long and self.front is not None and remote == self.remote:
-            self.front.receive_datagram(long, remote, now)
+            # As long as it came: an Initial counts only in a datagram of 1,200 bytes, and the 1-RTT packet behind it may
+            # be what makes it so long (RFC 9000 14.1). Zeros are no packet; aioquic leaves them.
+            self.front.receive_datagram(long + bytes(len(short)), remote, now)
 
     def keep(self, datagram: bytes, remote: Address) -> None:
         if len(self.early) < EARLY_DATAGRAMS:

@@ -154,9 +154,9 @@ class Network:
         out = []
         while self.flights and self.flights[0].arrives <= now:
             flight = heapq.heappop(self.flights)
-            to_client = flight.dst == self.outside
-            if not to_client and flight.src != self.outside and flight.dst != self.client and flight.src == self.client:
-                continue
+            to_client = flight.dst[0] == self.client[0]
+            if to_client and flight.dst != self.outside:
+                continue  # the NAT has forgotten this port
             self.counts[1 if to_client else 0].delivered += 1
             out.append(flight)
         return out
