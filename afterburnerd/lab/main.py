@@ -13,7 +13,7 @@ import msgspec
 
 from .. import __version__
 from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
-from . import bench_daemon, bench_raw, bench_xdp, demo, emit, exits, flood, rig
+from . import bench_crypto, bench_daemon, bench_raw, bench_xdp, demo, emit, exits, flood, rig
 
 PROG = "afterburner-lab"
 
@@ -87,6 +87,15 @@ def build_parser() -> Parser:
             bench_xdp.run,
             "measure what the XDP program costs a frame, by what becomes of it",
             bench_xdp.EXAMPLES,
+            benches,
+        )
+    )
+    bench_crypto.add_arguments(
+        command(
+            "crypto",
+            bench_crypto.run,
+            "measure the protection of QUIC packets against libcrypto",
+            bench_crypto.EXAMPLES,
             benches,
         )
     )

@@ -141,11 +141,12 @@ struct ab_quic_backend; /* quic_crypto_backend.h */
 /* ab_quic_crypto: the library in use, with its contexts. */
 struct ab_quic_crypto {
     const struct ab_quic_backend *backend;
-    void *state;      /* libcrypto's contexts; always there, for derivation and as the other backend's fallback */
-    void *ipsec;      /* libIPSec_MB's manager, or NULL */
-    uint64_t owners;  /* last number given to a key */
-    char name[40];    /* for status: "ipsec-mb 1.3.0 vaes-avx512", "libcrypto" */
-    char reason[120]; /* why it is not the fast one; empty where it is */
+    void *state;         /* libcrypto's contexts; always there, for derivation and as the other backend's fallback */
+    void *ipsec;         /* libIPSec_MB's manager, or NULL */
+    uint64_t key_owners; /* last number given to a key, */
+    uint64_t hp_owners;  /* and to a header protection key */
+    char name[40];       /* for status: "ipsec-mb 1.3.0 vaes-avx512", "libcrypto" */
+    char reason[120];    /* why it is not the fast one; empty where it is */
 };
 
 /* ab_quic_crypto_init chooses the backend. `backend` is "auto" (NULL, ""), "libcrypto", or "ipsec-mb", optionally with

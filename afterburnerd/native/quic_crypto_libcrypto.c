@@ -11,8 +11,8 @@
 #include <openssl/sha.h>
 #include <stdlib.h>
 
-/* CONTEXTS: slots of each cipher; enough that a few busy connections keep theirs. About 1 KiB each. */
-#define CONTEXTS 32u
+/* CONTEXTS: slots of each cipher; some thirty connections keep theirs. */
+#define CONTEXTS 64u
 
 enum cipher { GCM128, GCM256, CHACHA_POLY, ECB128, ECB256, CHACHA, CIPHERS };
 
@@ -146,39 +146,37 @@ static enum cipher mask_of(uint8_t suite)
 static int key_set(struct ab_quic_crypto *c, struct ab_quic_key *key, const uint8_t *bytes)
 {
     memcpy(key->raw.bytes, bytes, ab_quic_key_bytes(key->suite));
-    key->raw.owner = ++c->owners;
+    key->raw.owner = ++c->key_owners;
     return 0;
 }
 
 static int hp_set(struct ab_quic_crypto *c, struct ab_quic_hp *hp, const uint8_t *bytes)
 {
     memcpy(hp->raw.bytes, bytes, ab_quic_key_bytes(hp->suite));
-    hp->raw.owner = ++c->owners;
+    hp->raw.owner = ++c->hp_owners;
     return 0;
 }
 
-static void forget(struct ab_quic_crypto *c, uint64_t owner)
+static void forget(struct slot *slot, uint64_t owner)
 {
-    struct state *s = c->state;
-
-    for (int i = 0; i < CIPHERS; i++) {
-        struct slot *slot = &s->slots[i][owner % CONTEXTS];
-
-        if (owner == 0 || slot->holder >> 1 != owner)
-            continue;
-        slot->holder = 0;
-        (void)EVP_CipherInit_ex2(slot->ctx, NULL, nothing, nothing, -1, NULL);
-    }
+    if (slot->holder >> 1 != owner)
+        return;
+    slot->holder = 0;
+    (void)EVP_CipherInit_ex2(slot->ctx, NULL, nothing, nothing, -1, NULL);
 }
 
 static void key_forget(struct ab_quic_crypto *c, struct ab_quic_key *key)
 {
-    forget(c, key->raw.owner);
+    struct state *s = c->state;
+
+    forget(&s->slots[aead_of(key->suite)][key->raw.owner % CONTEXTS], key->raw.owner);
 }
 
 static void hp_forget(struct ab_quic_crypto *c, struct ab_quic_hp *hp)
 {
-    forget(c, hp->raw.owner);
+    struct state *s = c->state;
+
+    forget(&s->slots[mask_of(hp->suite)][hp->raw.owner % CONTEXTS], hp->raw.owner);
 }
 
 static int seal_one(struct state *s, const struct ab_quic_op *op)

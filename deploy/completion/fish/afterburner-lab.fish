@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench xdp' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --svg --to --via --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench xdp' 'bench crypto' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --backend --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suites --svg --to --via --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -128,6 +128,13 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s h -l 
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l rounds -x -d 'rounds of each side, in turns (default: 21)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l repeat -x -d 'frames a round (default: 200k)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a crypto -d 'Measure the protection of QUIC packets against libcrypto.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l rounds -x -d 'rounds of each side, in turns (default: 31)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l backend -x -d 'auto, libcrypto, ipsec-mb, ipsec-mb:sse, :avx, :avx2, :avx512'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l suites -xka "aes128 aes256 chacha20" -d 'of aes128, aes256, chacha20'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l cpu -x -d 'CPU to measure on (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a decoder -d 'Measure the transaction decoder against solders.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l rounds -x -d 'rounds (default: 31)'
