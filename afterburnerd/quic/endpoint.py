@@ -41,6 +41,7 @@ from .wire import (
     version_negotiation,
 )
 
+TOMBSTONE_SECONDS: Final = 5.0  # late packets of a handshake that is over: 3 PTO of a path with 750 ms
 # Answers to strangers, a second and at once: each costs tens of microseconds, and goes to an address that nobody proved.
 RESETS: Final = (200.0, 100.0)
 NEGOTIATIONS: Final = (200.0, 100.0)
@@ -112,6 +113,7 @@ class Endpoint:
         self.events: list[Event] = []
         self.counts: Counter[str] = Counter()  # what became of datagrams and handshakes; names of bounded number
         self._first_dcids: dict[tuple[bytes, Address], Accept] = {}
+        self._buried_first: dict[tuple[bytes, Address], float] = {}  # until when, in order
         self._resets = Bucket(*RESETS)
         self._negotiations = Bucket(*NEGOTIATIONS)
         self._refusals = Bucket(*REFUSALS)
@@ -152,11 +154,11 @@ class Endpoint:
         """The engine has it: from here on its 1-RTT datagrams are events."""
         self.adopted.add(shake.number)
 
-    def confirm(self, number: int) -> None:
+    def confirm(self, number: int, now: float) -> None:
         """The engine says so."""
         shake = self.shakes.pop(number, None)
         if shake is not None:
-            self._forget_first(shake)
+            self._bury_first(shake, now)
             shake.confirm()
 
     def abort(self, number: int, now: float, code: int = 0, reason: str = "") -> None:
@@ -165,20 +167,16 @@ class Endpoint:
         if shake is not None:
             before = shake.state
             self.outgoing += [Outgoing(data, shake.remote) for data in shake.abort(now, code, reason)]
-            self._over(shake, before)
+            self._over(shake, before, now)
 
-    def ended(self, number: int) -> None:
-        """An adopted connection is gone; what tells its connection IDs is the caller's to bury."""
-        if number in self.adopted:
-            self.adopted.discard(number)
+    def ended(self, number: int, now: float, *, is_server: bool) -> None:
+        """A connection that was complete is gone; its connection IDs are the caller's to bury."""
+        self.adopted.discard(number)
         shake = self.shakes.pop(number, None)
         if shake is not None:
-            self._forget_first(shake)
+            self._bury_first(shake, now)
             shake.release()
-
-    def ended_server(self) -> None:
-        """A server's connection is gone: there is room for another."""
-        if self.acceptor is not None:
+        if is_server and self.acceptor is not None:
             self.acceptor.ended()
 
     # --- from the network and the clock ---
@@ -192,11 +190,15 @@ class Endpoint:
             self._long(datagram, remote, now)
 
     def timer(self, now: float) -> None:
+        while self._buried_first and (first := next(iter(self._buried_first.items())))[1] <= now:
+            del self._buried_first[first[0]]
         for shake in [s for s in self.shakes.values() if (due := s.due()) is not None and due <= now]:
             self._poll(shake, now)
 
     def due(self) -> float | None:
-        return min((due for s in self.shakes.values() if (due := s.due()) is not None), default=None)
+        times = [due for s in self.shakes.values() if (due := s.due()) is not None]
+        times += itertools.islice(self._buried_first.values(), 1)
+        return min(times, default=None)
 
     # --- inside ---
 
@@ -259,6 +261,8 @@ class Endpoint:
                 self.outgoing.append(Outgoing(version_negotiation(header), remote))
             else:
                 self.counts["stray_dropped"] += 1
+        elif (header.dcid, remote) in self._buried_first:
+            self.counts["late"] += 1
         elif header.kind == INITIAL:
             self._initial(self.acceptor, datagram, remote, now)
         else:
@@ -290,9 +294,9 @@ class Endpoint:
     def _poll(self, shake: Shake, now: float) -> None:
         before = shake.state
         self.outgoing += [Outgoing(data, shake.remote) for data in shake.poll(now)]
-        self._over(shake, before)
+        self._over(shake, before, now)
 
-    def _over(self, shake: Shake, before: State) -> None:
+    def _over(self, shake: Shake, before: State, now: float) -> None:
         """Tells what a shake has come to, once."""
         if shake.state is before:
             return
@@ -305,13 +309,16 @@ class Endpoint:
             assert shake.failure is not None
             self.counts["failed"] += 1
             self.shakes.pop(shake.number, None)
-            self._forget_first(shake)
+            self._bury_first(shake, now)
             if before is State.SHAKING:
                 self.realm.registry.remove(shake.own_cid.cid)
-                if isinstance(shake, Accept):
-                    self.ended_server()
+                if isinstance(shake, Accept) and self.acceptor is not None:
+                    self.acceptor.ended()
             self.events.append(Failed(shake, shake.failure))
 
-    def _forget_first(self, shake: Shake) -> None:
+    def _bury_first(self, shake: Shake, now: float) -> None:
+        """The connection ID that a client chose for us: late Initials with it are not the beginning of another one."""
         if isinstance(shake, Accept):
-            self._first_dcids.pop((shake.first_dcid, shake.remote), None)
+            key = (shake.first_dcid, shake.remote)
+            if self._first_dcids.pop(key, None) is not None:
+                self._buried_first[key] = now + TOMBSTONE_SECONDS

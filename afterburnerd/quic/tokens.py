@@ -118,3 +118,15 @@ def packed(address: Address) -> bytes:
     if isinstance(found, IPv6Address) and found.ipv4_mapped:
         return found.ipv4_mapped.packed
     return found.packed
+
+
+def packed_mapped(host: str) -> bytes:
+    """16 bytes: IPv4 is mapped into ::ffff:0:0/96, as everywhere between the processes."""
+    data = packed((host, 0))
+    return bytes(10) + b"\xff\xff" + data if len(data) == 4 else data
+
+
+def unpacked(data: bytes) -> str:
+    """The other way."""
+    address = IPv6Address(data)
+    return str(address.ipv4_mapped or address)

@@ -89,6 +89,7 @@ class Network:
             if self._flying:
                 times.append(self._flying[0][0])
             if not times or min(times) > limit:
+                self.now = limit
                 return until()
             self.now = max(self.now, min(times))
             while self._flying and self._flying[0][0] <= self.now:
@@ -194,7 +195,7 @@ class Ours:
             if engine_event[0] == "confirmed":
                 number = engine_event[1]
                 assert isinstance(number, int)
-                self.endpoint.confirm(number)
+                self.endpoint.confirm(number, now)
             elif engine_event[0] == "crypto":
                 _, number, offset, data = engine_event
                 assert isinstance(number, int) and isinstance(offset, int) and isinstance(data, bytes)

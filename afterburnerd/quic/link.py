@@ -1,0 +1,158 @@
+"""A lasting relation to one server: dials it, keeps every message until its fate is known, dials anew when a connection ends.
+
+    IDLE ──► DIALLING ──► OPEN ──► PAUSED ──► DIALLING ...
+                └──────────────────►─┘
+
+A connection may die under a message: with its worker, by the peer, by time. What was not acknowledged goes again on the next
+connection, in 0-RTT where the server's ticket allows it. So a message has exactly one fate as far as we can know: it was
+acknowledged, it was given up here (no room, too old, too often, the link is closed), or it still waits. At the server it may have
+arrived before the connection died: Solana transactions are idempotent by signature. DATAGRAMs are not repeated.
+
+After the death of a data plane there is no pause, for the peer did nothing wrong; after failures of the peer's the pause
+doubles from 100 ms to 5 s, and starts over once a connection has held for a while. Sans-I/O, time is a parameter.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ..abi.layout import QuicOutcome, QuicSend
+from .dial import EarlyMessage, Target
+
+PAUSE_MIN: Final = 0.1  # seconds
+PAUSE_MAX: Final = 5.0
+STEADY: Final = 5.0  # a connection that held so long clears the count of failures
+EARLY_MESSAGES: Final = 64  # offered to a dial for 0-RTT; it takes what fits
+ATTEMPTS_MAX: Final = 16  # connections that may die under a message before it is given up
+FINAL: Final = {QuicOutcome.ACKNOWLEDGED, QuicOutcome.RESET, QuicOutcome.STOPPED, QuicOutcome.LOST, QuicOutcome.EXPIRED}
+
+
+class State(enum.Enum):
+    IDLE = "idle"
+    DIALLING = "dialling"
+    OPEN = "open"
+    PAUSED = "paused"
+    CLOSED = "closed"
+
+
+class Message(msgspec.Struct):
+    token: int
+    data: bytes
+    how: QuicSend = QuicSend.UNI
+    attempts: int = 0  # connections that it was given to
+
+
+class Link:
+    """One `[[connect]]` entry. `send` is told to put a message on the present connection; `told` hears of final fates."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        *,
+        told: Callable[[int, QuicOutcome, int], None] = lambda token, outcome, first: None,
+        room: int = 4096,
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.room = room  # messages that are kept
+        self.state = State.IDLE
+        self.failures = 0
+        self.number: int | None = None  # of the handshake or connection
+        self.opened_at = 0.0
+        self.pause_until = 0.0
+        self._told = told
+        self._messages: OrderedDict[int, Message] = OrderedDict()
+        self._given: set[int] = set()  # tokens that the present connection has
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    # --- messages ---
+
+    def submit(self, message: Message, give: Callable[[Message], None] | None) -> bool:
+        """Takes a message, and gives it to the connection where there is one. False: no room, nothing was taken."""
+        if self.state is State.CLOSED or len(self._messages) >= self.room or message.token in self._messages:
+            return False
+        self._messages[message.token] = message
+        if self.state is State.OPEN and give is not None:
+            self._give(message, give)
+        return True
+
+    def _give(self, message: Message, give: Callable[[Message], None]) -> None:
+        message.attempts += 1
+        self._given.add(message.token)
+        give(message)
+
+    def done(self, token: int, outcome: QuicOutcome, first_sent_ns: int) -> None:
+        """The engine's word on a message. One that the connection took with it into its death waits for the next."""
+        message = self._messages.get(token)
+        if message is None:
+            return
+        again = outcome not in FINAL and message.how != QuicSend.DATAGRAM and message.attempts < ATTEMPTS_MAX
+        self._given.discard(token)
+        if not again or self.state is State.CLOSED:
+            del self._messages[token]
+            self._told(token, outcome, first_sent_ns)
+
+    # --- the connection ---
+
+    def wants_dial(self, now: float) -> bool:
+        return self.state is State.IDLE or (self.state is State.PAUSED and now >= self.pause_until)
+
+    def due(self) -> float | None:
+        return 0.0 if self.state is State.IDLE else self.pause_until if self.state is State.PAUSED else None
+
+    def early(self) -> tuple[EarlyMessage, ...]:
+        """What may travel in 0-RTT."""
+        unis = (m for m in self._messages.values() if m.how == QuicSend.UNI)
+        return tuple(EarlyMessage(m.token, m.data) for m, _ in zip(unis, range(EARLY_MESSAGES), strict=False))
+
+    def dialling(self, number: int) -> None:
+        self.number = number
+        self.state = State.DIALLING
+
+    def opened(self, early: tuple[EarlyMessage, ...], give: Callable[[Message], None], now: float) -> None:
+        """The connection takes messages. Those that travelled in 0-RTT were given to it already, first."""
+        self.state = State.OPEN
+        self.opened_at = now
+        sent = {m.token for m in early}
+        for message in self._messages.values():
+            if message.token in sent:
+                message.attempts += 1
+                self._given.add(message.token)
+        for message in list(self._messages.values()):
+            if message.token not in sent:
+                self._give(message, give)
+
+    def ended(self, now: float, *, ours: bool = False) -> None:
+        """The connection, or the attempt at one, is over. `ours`: our data plane died, so there is no pause."""
+        if self.state is State.CLOSED:
+            return
+        if self.state is State.OPEN and now - self.opened_at >= STEADY:
+            self.failures = 0
+        self.number = None
+        self._given.clear()
+        for message in [m for m in self._messages.values() if m.attempts >= ATTEMPTS_MAX or m.how == QuicSend.DATAGRAM]:
+            if message.attempts:
+                del self._messages[message.token]
+                self._told(message.token, QuicOutcome.CLOSED, 0)
+        self.state = State.PAUSED
+        if ours:
+            self.pause_until = now
+        else:
+            self.pause_until = now + min(PAUSE_MIN * 2**self.failures, PAUSE_MAX)
+            self.failures = min(self.failures + 1, 16)
+
+    def close(self) -> None:
+        """No more is sent; what waits is given up."""
+        self.state = State.CLOSED
+        waiting = [token for token in self._messages if token not in self._given]
+        for token in waiting:
+            del self._messages[token]
+            self._told(token, QuicOutcome.CLOSED, 0)

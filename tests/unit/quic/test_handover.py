@@ -1,0 +1,243 @@
+"""The steps of a handover: what each does, and a kill of either side after every one."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+
+import pytest
+
+from afterburnerd.abi.layout import QuicOutcome
+from afterburnerd.quic.accept import Limits
+from afterburnerd.quic.dial import Target
+from afterburnerd.quic.handover import STOCK, Step
+from afterburnerd.quic.wire import is_short
+
+from .rig import SERVER, Network
+from .standin import Sealed
+from .world import Supervisor
+
+KILLS = int(os.environ.get("AFTERBURNER_KILLS") or 1400)  # 10 ms each; 10,000 with AFTERBURNER_KILLS=10000
+STEPS = [Step.HELD, Step.EXPORTED, Step.INSTALLED, Step.ROUTED, Step.INJECTED, Step.CONFIRMED, Step.RELEASED]
+
+
+def world(seed: int = 0, **faults: float) -> tuple[Supervisor, Supervisor, Network]:
+    client, server = Supervisor(target=Target(SERVER)), Supervisor(limits=Limits(timeout=10.0))
+    return client, server, Network(client, server, seed=seed, **faults)  # type: ignore[arg-type]
+
+
+def nonces_are_unique(*lives: list[Sealed]) -> int:
+    """No (key, packet number) pair stands for two different packets."""
+    seen: dict[tuple[bytes, int], bytes] = {}
+    for sealed in lives:
+        for packet in sealed:
+            other = seen.setdefault((packet.secret, packet.number), packet.packet)
+            assert other == packet.packet, f"packet number {packet.number} was sealed twice with one key"
+    return len(seen)
+
+
+def test_a_connection_goes_through_all_steps() -> None:
+    client, server, net = world()
+    client.start_worker()
+    server.start_worker()
+    client.submit(1, b"hello")
+    assert net.run(lambda: 1 in client.fates)
+    assert client.fates[1] is QuicOutcome.ACKNOWLEDGED and server.all_streams() == [b"hello"]
+    for end in (client, server):
+        (connection,) = end.connections.values()
+        assert connection.step is Step.RELEASED
+        assert connection.shake is None and not end.endpoint.shakes, "aioquic's object is kept"
+        assert len(connection.cids) == STOCK and set(connection.cids.values()) == set(end.routes.table)
+    assert nonces_are_unique(client.all_sealed(), server.all_sealed()) >= 3
+
+
+def test_secrets_are_wiped_with_the_export() -> None:
+    client, server, net = world()
+    server.start_worker()
+    net.run(lambda: client.step() is Step.HELD)
+    (connection,) = client.connections.values()
+    assert connection.shake is not None and connection.shake.front is not None
+    secret = connection.shake.front.secrets
+    assert secret is not None and secret.complete()
+    client.start_worker()
+    client.frozen = True
+    client.turn(net.now)
+    assert connection.step is Step.EXPORTED  # type: ignore[comparison-overlap]
+    assert connection.shake.front.secrets is None and connection.shake.front.tls.key_schedule is None
+
+
+def test_connection_ids_are_in_the_map_only_after_the_engine_has_them() -> None:
+    client, server, net = world()
+    server.start_worker()
+    client.start_worker()
+    client.frozen = True
+    net.run(lambda: client.step() is Step.EXPORTED)
+    assert not client.routes.table, "XDP would give packets to an engine that does not know them"
+    client.frozen = False
+    client.turn(net.now)
+    assert len(client.routes.table) == STOCK
+
+
+def test_early_1rtt_packets_are_injected() -> None:
+    client, server, net = world()
+    server.start_worker()
+    net.run(lambda: client.step() is Step.HELD)
+    net.run(lambda: False, seconds=0.05)  # the server's HANDSHAKE_DONE comes meanwhile
+    (connection,) = client.connections.values()
+    assert connection.shake is not None and connection.shake.early
+    client.start_worker()
+    client.turn(net.now)
+    assert connection.step is Step.RELEASED, "what was kept was lost"
+
+
+def test_a_held_connection_is_adopted_by_the_next_worker() -> None:
+    """Nothing of a HELD connection went to the worker that died."""
+    client, server, net = world()
+    server.start_worker()
+    net.run(lambda: client.step() is Step.HELD)
+    client.kill_worker(net.now)
+    client.start_worker()
+    client.submit(1, b"still this connection")
+    assert net.run(lambda: 1 in client.fates)
+    assert len(client.connections) == 1 and not client.closed
+
+
+def test_a_full_ring_delays_and_loses_nothing() -> None:
+    client, server, net = world()
+    server.start_worker()
+    worker = client.start_worker()
+    worker.slots = 3
+    for token in range(1, 51):
+        client.submit(token, b"%d" % token)
+    assert net.run(lambda: len(client.fates) == 50)
+    assert sorted(server.all_streams(), key=int) == [b"%d" % token for token in range(1, 51)]
+
+
+def test_a_refused_adoption_is_told_to_the_peer() -> None:
+    """A server's peer learns by a stateless reset when it sends; a client can only try, in a Handshake packet."""
+    client, server, net = world()
+    client.start_worker().refuses = 1
+    server.start_worker()
+    assert net.run(lambda: bool(client.closed), seconds=3)
+    assert client.closed[0].code == 2 and "full" in client.closed[0].reason
+    assert not client.routes.table and client.closed[0].connection.step is Step.GONE
+
+    client, server, net = world()
+    client.start_worker()
+    server.start_worker().refuses = 1
+    client.submit(1, b"into the void")
+    assert net.run(lambda: bool(client.closed), seconds=3)
+    assert client.closed[0].reason == "stateless reset"
+
+
+def test_no_room_for_connection_ids_ends_the_connection() -> None:
+    client, server, net = world()
+    client.start_worker()
+    client.routes.room = 2
+    server.start_worker()
+    assert net.run(lambda: bool(client.closed), seconds=3)
+    assert client.closed[0].code == 2
+
+
+def test_no_stateless_reset_while_a_connection_is_adopted() -> None:
+    client, server, net = world()
+    client.start_worker()
+    server.start_worker()
+    assert net.run(lambda: client.step() is Step.RELEASED and server.step() is Step.RELEASED)
+    (connection,) = server.connections.values()
+    for cid in connection.cids.values():
+        server.endpoint.receive(b"\x40" + cid + os.urandom(40), ("198.51.100.1", 9), net.now)
+    assert not server.endpoint.outgoing
+    server.endpoint.receive(b"\x40" + os.urandom(48), ("198.51.100.1", 9), net.now)
+    assert len(server.endpoint.outgoing) == 1
+
+
+def test_closing_buries_the_connection_ids() -> None:
+    client, server, net = world()
+    client.start_worker()
+    server.start_worker()
+    assert net.run(lambda: client.step() is Step.RELEASED)
+    (connection,) = client.connections.values()
+    cids = list(connection.cids.values())
+    assert client.link is not None
+    client.link.close()
+    client.handover.close(connection, net.now, 0, "done")
+    client.turn(net.now)
+    assert client.closed and all(client.realm.registry.buried(cid) for cid in cids)
+    client.handover.pump(net.now + 6)
+    assert not client.routes.table and not any(cid in client.realm.registry for cid in cids)
+    assert net.run(lambda: bool(server.closed), seconds=1)
+
+
+@pytest.mark.parametrize("victim", ["worker", "supervisor"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_after_every_step(step: Step, victim: str, seed: int) -> None:
+    """The client's worker, or its supervisor with it, dies right after a step. Its messages all get a fate in the next
+    life, and no nonce is used twice."""
+    for n in range(max(1, KILLS // (len(STEPS) * 2))):
+        kill_once(seed + n, step, victim, of_client=bool(n % 2 == 0))
+
+
+def kill_once(seed: int, step: Step, victim: str, *, of_client: bool) -> None:
+    dice = random.Random(seed)
+    client, server, net = world(seed, loss=0.1 * dice.random(), duplicate=0.1, jitter=0.004)
+    ends = {True: client, False: server}
+    client.start_worker()
+    server.start_worker()
+    mark = ends[of_client]
+    if step is Step.HELD:
+        mark.worker, mark.handover._engines, mark.handover._waiting = None, {}, {}
+    if step is Step.EXPORTED:
+        mark.frozen = True
+    messages = {token: b"message %d of %d" % (token, seed) for token in range(1, 6)}
+    for token, data in messages.items():
+        assert client.submit(token, data)
+    reached = net.run(lambda: (now := mark.step()) is not None and step <= now < Step.GONE, seconds=10)
+    assert reached, f"seed {seed}: never came to {step.name}"
+    net.run(lambda: False, seconds=dice.random() * 0.02)
+    lives = []
+    if victim == "worker":
+        mark.kill_worker(net.now)
+        mark.frozen = False
+        net.run(lambda: False, seconds=dice.random() * 0.3)  # XDP drops what comes for it meanwhile
+        mark.start_worker()
+    else:
+        lives.append(mark.all_sealed())
+        mark.kill()
+        fates, streams = mark.fates, mark.all_streams()
+        mark = Supervisor(
+            target=Target(SERVER) if of_client else None, limits=None if of_client else Limits(timeout=10.0)
+        )
+        mark.streams, mark.fates = streams, fates
+        mark.start_worker()
+        if of_client:
+            net.client = client = mark
+            for token, data in messages.items():
+                if token not in fates:
+                    client.submit(token, data)  # the application's own memory
+        else:
+            net.server = server = mark
+    done = net.run(lambda: len(client.fates) == len(messages), seconds=60)
+    assert done, f"seed {seed}: {len(client.fates)} of {len(messages)} have a fate"
+    assert set(client.fates.values()) == {QuicOutcome.ACKNOWLEDGED}
+    arrived = Counter(server.all_streams())
+    assert set(arrived) == set(messages.values()), f"seed {seed}: lost"
+    nonces_are_unique(*lives, client.all_sealed(), server.all_sealed())
+
+
+def test_on_the_wire_no_nonce_is_used_twice(seed: int) -> None:
+    """The same, looked at from the wire: packets with a short header that left, each different from all others."""
+    client, server, net = world(seed, loss=0.2, duplicate=0.1, jitter=0.01)
+    client.start_worker()
+    server.start_worker()
+    for token in range(1, 30):
+        client.submit(token, b"%d" % token)
+        net.run(lambda: False, seconds=0.2)
+        if token % 5 == 0:
+            client.kill_worker(net.now)
+            client.start_worker()
+    assert net.run(lambda: len(client.fates) == 29, seconds=60)
+    sent = [d for _, d in net.wire if is_short(d)]
+    assert len(sent) > 10
+    assert nonces_are_unique(client.all_sealed(), server.all_sealed()) >= 29
