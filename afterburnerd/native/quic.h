@@ -61,6 +61,7 @@ struct ab_quic_config {
                                 are cut to it (RFC: a promise that is not kept costs the peer nothing but credit) */
     uint32_t uni_window;     /* unidirectional streams of a peer that may be open at once, a power of two [16384] */
     uint32_t bidi_window;    /* the same, bidirectional [128] */
+    uint32_t pack;           /* transactions in one packet at most, 0: as many as fit */
     uint32_t burst_packets;  /* packets that one connection may send before the next one has its turn [16] */
     enum ab_quic_cc_kind cc; /* [CUBIC] */
     uint32_t initial_window; /* bytes [128 * 1232] */

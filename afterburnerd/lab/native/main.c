@@ -67,7 +67,7 @@ int main(int argc, char **argv)
         {"bare-receive", ab_lab_bare_receive},     {"xdp-send", ab_lab_xdp_send},
         {"socket-ping", ab_lab_socket_ping},       {"socket-pong", ab_lab_socket_pong},
         {"worker-ping", ab_lab_worker_ping},       {"socket-send", ab_lab_socket_send},
-        {"socket-receive", ab_lab_socket_receive},
+        {"socket-receive", ab_lab_socket_receive}, {"engine", ab_lab_engine},
     };
     struct ab_error err = {0};
     struct ab_lab_options o;

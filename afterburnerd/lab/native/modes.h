@@ -7,6 +7,7 @@
  *   bare-receive                 count what arrives, nothing else            receive.c
  *   xdp-send                     traffic through AF_XDP                      send.c
  *   socket-send, socket-receive  traffic through UDP sockets                 socket.c
+ *   engine                       two QUIC engines and no network             engine.c
  *
  * A mode that others wait for prints {"ready":true} when it is. Counting modes print progress every `interval_ns`, and
  * all of them a last line with "final":true. */
@@ -23,7 +24,7 @@ extern volatile sig_atomic_t ab_lab_stop;
 typedef int ab_lab_mode(const struct ab_lab_options *o, struct ab_error *err);
 
 ab_lab_mode ab_lab_bare_ping, ab_lab_bare_pong, ab_lab_bare_receive, ab_lab_xdp_send;
-ab_lab_mode ab_lab_worker_ping;
+ab_lab_mode ab_lab_worker_ping, ab_lab_engine;
 ab_lab_mode ab_lab_socket_ping, ab_lab_socket_pong, ab_lab_socket_send, ab_lab_socket_receive;
 
 /* ab_lab_ready tells the parent that whoever waits for this mode may begin. */

@@ -13,6 +13,7 @@ static const struct ab_lab_options defaults = {
     .frame_size = 4096, /* a page: what the product uses by default */
     .ring = 2048,       /* */
     .batch = 32,        /* Linux sends at most 32 frames a kick in copy mode (TX_BATCH_SIZE, net/xdp/xsk.c) */
+    .suite = 1,         /* AES-128-GCM, what validators take */
     .cpu = -1,
     .warm_ns = 100000000,
 };
@@ -44,6 +45,9 @@ enum {
     OPT_NICE,
     OPT_GENERIC,
     OPT_BUSY_POLL,
+    OPT_SUITE,
+    OPT_PACK,
+    OPT_CRYPTO,
 };
 
 static const struct option table[] = {
@@ -73,6 +77,9 @@ static const struct option table[] = {
     {"nice", 1, NULL, OPT_NICE},
     {"generic", 0, NULL, OPT_GENERIC},
     {"busy-poll", 0, NULL, OPT_BUSY_POLL},
+    {"suite", 1, NULL, OPT_SUITE},
+    {"pack", 1, NULL, OPT_PACK},
+    {"crypto", 1, NULL, OPT_CRYPTO},
     {NULL, 0, NULL, 0},
 };
 
@@ -213,6 +220,17 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
         return 0;
     case OPT_BUSY_POLL:
         o->busy_poll = true;
+        return 0;
+    case OPT_SUITE:
+        rc = number(&v, name, text, 1, 3, err);
+        o->suite = (uint32_t)v;
+        return rc;
+    case OPT_PACK:
+        rc = number(&v, name, text, 0, 1024, err);
+        o->pack = (uint32_t)v;
+        return rc;
+    case OPT_CRYPTO:
+        o->crypto = text;
         return 0;
     }
     return ab_fail(err, AB_EINVAL, "unknown option, or one without its value");

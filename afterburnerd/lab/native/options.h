@@ -32,6 +32,9 @@ struct ab_lab_options {
     uint32_t frame_size;      /* of the packet memory */
     uint32_t ring;            /* entries of each ring */
     uint32_t batch;           /* packets a system call */
+    uint32_t suite;           /* engine: enum ab_quic_suite */
+    uint32_t pack;            /* engine: transactions in one packet at most, 0: as many as fit */
+    const char *crypto;       /* engine: backend of quic_crypto.h, NULL: auto */
     int nice;                 /* nice value; the product's worker runs at -10 */
     int cpu;                  /* to pin to, -1: anywhere */
     bool generic;             /* attach the program in generic mode */

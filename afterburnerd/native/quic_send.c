@@ -1,0 +1,437 @@
+/* What goes into the next packet, and how it becomes a datagram.
+ *
+ * Packets are written as plaintext right where they will be sent from, and a batch of them is sealed in place together.
+ * In order of urgency: ACK, control frames, CRYPTO, what was lost, DATAGRAMs, transactions, streams. Nothing is held
+ * back in hope of more: a packet takes what there is now. */
+#include <string.h>
+
+#include "quic_build.h"
+
+#define ALONE_MAX 32 /* packets that demand no ACK in a row; then a PING keeps the peer telling what it knows */
+
+/* --- frames made from state --------------------------------------------------------------------------------------- */
+
+static bool put_limit(struct ab_quic_builder *b, uint64_t type, uint64_t value)
+{
+    if (ab_quic_builder_room(b) < 1 + AB_QUIC_VARINT_BYTES)
+        return false;
+    *b->p++ = (uint8_t)type;
+    b->p = ab_quic_varint_put(b->p, value);
+    return true;
+}
+
+static void put_state(struct ab_quic_conn *c, struct ab_quic_builder *b)
+{
+    while (c->control) {
+        uint32_t bit = c->control & -c->control;
+        bool ok = true;
+
+        switch (bit) {
+        case AB_QUIC_CTL_PING:
+            ok = ab_quic_builder_byte(b, AB_QUIC_FRAME_PING);
+            break;
+        case AB_QUIC_CTL_HANDSHAKE_DONE:
+            ok = ab_quic_builder_byte(b, AB_QUIC_FRAME_HANDSHAKE_DONE);
+            break;
+        case AB_QUIC_CTL_MAX_DATA:
+            if (c->rx_told + c->rx_window > c->rx_limit)
+                c->rx_limit = c->rx_told + c->rx_window;
+            ok = put_limit(b, AB_QUIC_FRAME_MAX_DATA, c->rx_limit);
+            break;
+        case AB_QUIC_CTL_MAX_STREAMS_UNI:
+            c->uni_in.limit = AB_MAX(c->uni_in.limit, c->uni_in.base + c->uni_in.credit);
+            ok = put_limit(b, AB_QUIC_FRAME_MAX_STREAMS_UNI, c->uni_in.limit);
+            break;
+        case AB_QUIC_CTL_MAX_STREAMS_BIDI:
+            c->bidi_in.limit = AB_MAX(c->bidi_in.limit, c->bidi_in.base + c->bidi_in.credit);
+            ok = put_limit(b, AB_QUIC_FRAME_MAX_STREAMS_BIDI, c->bidi_in.limit);
+            break;
+        case AB_QUIC_CTL_DATA_BLOCKED:
+            c->data_blocked_at = c->tx_limit;
+            ok = put_limit(b, AB_QUIC_FRAME_DATA_BLOCKED, c->tx_limit);
+            break;
+        case AB_QUIC_CTL_STREAMS_BLOCKED_UNI:
+            c->uni_blocked_at = c->uni_limit;
+            ok = put_limit(b, AB_QUIC_FRAME_STREAMS_BLOCKED_UNI, c->uni_limit);
+            break;
+        case AB_QUIC_CTL_STREAMS_BLOCKED_BIDI:
+            c->bidi_blocked_at = c->bidi_limit;
+            ok = put_limit(b, AB_QUIC_FRAME_STREAMS_BLOCKED_BIDI, c->bidi_limit);
+            break;
+        default:
+            break;
+        }
+        if (!ok)
+            return;
+        c->control &= ~bit;
+        b->control |= bit;
+        b->eliciting = true;
+    }
+}
+
+/* --- frames made from slots --------------------------------------------------------------------------------------- */
+
+static void chain(struct ab_quic *q, struct ab_quic_builder *b, uint32_t index, struct ab_quic_slot *slot, uint64_t now)
+{
+    struct ab_quic_slot *head = ab_likely(slot->head == index) ? slot : ab_quic_slot_at(&q->slots, slot->head);
+
+    slot->next = AB_QUIC_NIL;
+    slot->flags |= AB_QUIC_SLOT_SENT;
+    if (head->first_sent == 0)
+        head->first_sent = now;
+    if (b->chain_tail == AB_QUIC_NIL)
+        b->chain = index;
+    else
+        ab_quic_slot_at(&q->slots, b->chain_tail)->next = index;
+    b->chain_tail = index;
+    b->eliciting = true;
+}
+
+static void put_controls(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+{
+    while (c->controls.head != AB_QUIC_NIL) {
+        uint32_t index = c->controls.head;
+        struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
+
+        if (slot->len > ab_quic_builder_room(b))
+            return;
+        ab_quic_queue_pop(&q->slots, &c->controls);
+        memcpy(b->p, ab_quic_slot_data(slot), slot->len);
+        b->p += slot->len;
+        slot->head = index;
+        slot->first_sent = now;
+        chain(q, b, index, slot, now);
+    }
+}
+
+/* Writes the first slot of `queue` as a frame of its kind, cut if it cannot be had whole: in an empty packet, or where
+ * `cut` says that a piece is welcome. False: no room. */
+static bool put_first(struct ab_quic *q, struct ab_quic_builder *b, struct ab_quic_queue *queue, bool cut, uint64_t now)
+{
+    uint32_t index = queue->head, room = ab_quic_builder_room(b), overhead;
+    struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
+
+    switch (slot->kind) {
+    case AB_QUIC_SLOT_CRYPTO:
+        overhead = 1 + ab_quic_varint_size(slot->offset) + ab_quic_varint_size(slot->len);
+        break;
+    case AB_QUIC_SLOT_DATAGRAM:
+        overhead = 1 + ab_quic_varint_size(slot->len);
+        break;
+    default:
+        overhead = ab_quic_stream_overhead(slot->stream, slot->offset, slot->len, true);
+    }
+    if (ab_unlikely(overhead + slot->len > room)) {
+        if (slot->kind == AB_QUIC_SLOT_DATAGRAM || (!ab_quic_builder_empty(b) && !(cut && room >= 128)) ||
+            room <= overhead || !ab_quic_slot_split(&q->slots, queue, index, room - overhead))
+            return false;
+        b->conn->slot_count++;
+        if (slot->kind == AB_QUIC_SLOT_STREAM)
+            q->streams.objects[slot->object].tx_pending++;
+    }
+    ab_quic_queue_pop(&q->slots, queue);
+    switch (slot->kind) {
+    case AB_QUIC_SLOT_CRYPTO:
+        *b->p++ = AB_QUIC_FRAME_CRYPTO;
+        b->p = ab_quic_varint_put(b->p, slot->offset);
+        b->p = ab_quic_varint_put(b->p, slot->len);
+        break;
+    case AB_QUIC_SLOT_DATAGRAM:
+        b->p = ab_quic_datagram_put(b->p, slot->len, true);
+        b->conn->counts.datagrams_sent++;
+        break;
+    default:
+        b->p = ab_quic_stream_put(b->p, slot->stream, slot->offset, slot->len, true, slot->flags & AB_QUIC_SLOT_FIN);
+    }
+    memcpy(b->p, ab_quic_slot_data(slot), slot->len);
+    b->p += slot->len;
+    chain(q, b, index, slot, now);
+    return true;
+}
+
+static void put_queue(struct ab_quic *q, struct ab_quic_builder *b, struct ab_quic_queue *queue, uint64_t now)
+{
+    while (queue->head != AB_QUIC_NIL && put_first(q, b, queue, false, now))
+        ;
+}
+
+/* A transaction that is longer than the credit of a new stream gets an object and waits there, so that others need not.
+ */
+static bool uni_to_object(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id)
+{
+    uint32_t index = ab_quic_conn_stream_make(q, c, id), head = c->uni.head;
+    struct ab_quic_stream *t;
+
+    if (index == AB_QUIC_NIL)
+        return false;
+    t = &q->streams.objects[index];
+    t->tx = AB_QUIC_TX_FIN;
+    while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == head) {
+        uint32_t at = ab_quic_queue_pop(&q->slots, &c->uni);
+        struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, at);
+
+        slot->kind = AB_QUIC_SLOT_STREAM;
+        slot->stream = id;
+        slot->object = index;
+        t->tx_written += slot->len;
+        t->tx_pending++;
+        ab_quic_queue_push(&q->slots, &t->queue, at);
+    }
+    c->uni_next++;
+    ab_quic_stream_sending(q, c, index);
+    return true;
+}
+
+static uint64_t message_bytes(struct ab_quic *q, uint32_t head)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = head; i != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, i)->head == head;
+         i = ab_quic_slot_at(&q->slots, i)->next)
+        bytes += ab_quic_slot_at(&q->slots, i)->len;
+    return bytes;
+}
+
+/* No credit of the peer on the connection for `len` bytes more: says so once (RFC 9000 4.1). True: as much as there is
+ * may be sent all the same, since nothing is under way that could bring more. */
+static bool data_blocked(struct ab_quic_conn *c)
+{
+    if (c->data_blocked_at != c->tx_limit) {
+        c->control |= AB_QUIC_CTL_DATA_BLOCKED;
+        return false;
+    }
+    return c->tx_limit > c->tx_data && c->sent.outstanding == 0;
+}
+
+static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+{
+    const uint64_t kind = AB_QUIC_ID_UNI + (c->server ? AB_QUIC_ID_SERVER : 0);
+    uint32_t frames = 0;
+
+    while (c->uni.head != AB_QUIC_NIL) {
+        uint32_t index = c->uni.head, need, room;
+        struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
+        uint64_t id = slot->stream;
+
+        if (id == AB_QUIC_NO_STREAM) {
+            if (ab_unlikely(slot->expires && slot->expires <= now)) {
+                while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == index)
+                    ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->uni), AB_QUIC_OUTCOME_EXPIRED);
+                continue;
+            }
+            if (ab_unlikely(c->uni_next >= c->uni_limit)) {
+                if (c->uni_blocked_at != c->uni_limit)
+                    c->control |= AB_QUIC_CTL_STREAMS_BLOCKED_UNI;
+                b->stalled = true;
+                break;
+            }
+            id = c->uni_next * 4 + kind;
+            if (ab_unlikely((slot->parts > 1 || slot->len > c->uni_stream_limit) &&
+                            message_bytes(q, index) > c->uni_stream_limit)) {
+                if (!uni_to_object(q, c, id)) {
+                    b->stalled = true;
+                    break;
+                }
+                continue;
+            }
+        }
+        if (ab_unlikely(slot->len > c->tx_limit - c->tx_data)) {
+            b->stalled = true;
+            if (!data_blocked(c) ||
+                !ab_quic_slot_split(&q->slots, &c->uni, index, (uint32_t)(c->tx_limit - c->tx_data)))
+                break;
+            c->slot_count++;
+        }
+        room = ab_quic_builder_room(b);
+        need = ab_quic_stream_overhead(id, slot->offset, slot->len, true);
+        if (need + slot->len > room) {
+            /* Whole in the next packet, unless it does not fit any. */
+            if (!ab_quic_builder_empty(b) || room <= need ||
+                !ab_quic_slot_split(&q->slots, &c->uni, index, room - need))
+                break;
+            c->slot_count++;
+        }
+        if (slot->stream == AB_QUIC_NO_STREAM) {
+            /* Now it has left: its other pieces, which follow it in the queue, belong to the same stream. */
+            c->uni_next++;
+            slot->stream = id;
+            for (uint32_t i = slot->next; ab_unlikely(!(slot->flags & AB_QUIC_SLOT_LAST)) && i != AB_QUIC_NIL &&
+                                          ab_quic_slot_at(&q->slots, i)->head == index;
+                 i = ab_quic_slot_at(&q->slots, i)->next)
+                ab_quic_slot_at(&q->slots, i)->stream = id;
+        }
+        ab_quic_queue_pop(&q->slots, &c->uni);
+        if (c->uni.head != AB_QUIC_NIL)
+            __builtin_prefetch(ab_quic_slot_at(&q->slots, c->uni.head));
+        b->p = ab_quic_stream_put(b->p, id, slot->offset, slot->len, true, slot->flags & AB_QUIC_SLOT_FIN);
+        memcpy(b->p, ab_quic_slot_data(slot), slot->len);
+        b->p += slot->len;
+        c->tx_data += slot->len;
+        chain(q, b, index, slot, now);
+        if (++frames == q->config.pack)
+            break;
+    }
+}
+
+static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+{
+    while (c->send_ring != AB_QUIC_NIL) {
+        struct ab_quic_stream *last = &q->streams.objects[c->send_ring];
+        uint32_t index = last->send_next;
+        struct ab_quic_stream *t = &q->streams.objects[index];
+        struct ab_quic_slot *slot;
+        uint64_t credit, all;
+
+        if (t->queue.head == AB_QUIC_NIL)
+            goto out;
+        slot = ab_quic_slot_at(&q->slots, t->queue.head);
+        credit = t->tx_limit - AB_MIN(slot->offset, t->tx_limit);
+        all = c->tx_limit - c->tx_data;
+        if (ab_unlikely(slot->len > credit && credit <= all)) {
+            if (credit == 0) {
+                struct ab_quic_frame f = {.type = AB_QUIC_FRAME_STREAM_DATA_BLOCKED,
+                                          .limit = {.id = t->id, .value = t->tx_limit}};
+
+                if (!t->blocked_told)
+                    t->blocked_told = ab_quic_control_push(q, c, &f) == 0;
+                b->stalled = true;
+                goto out;
+            }
+        } else if (ab_unlikely(slot->len > all)) {
+            b->stalled = true;
+            if (all == 0) {
+                data_blocked(c);
+                return;
+            }
+            credit = all;
+        }
+        if (slot->len > credit) {
+            if (!ab_quic_slot_split(&q->slots, &t->queue, t->queue.head, (uint32_t)credit))
+                return;
+            t->tx_pending++;
+            c->slot_count++;
+        }
+        if (!put_first(q, b, &t->queue, true, now))
+            return;
+        c->tx_data += slot->len;
+        t->tx_framed = slot->offset + slot->len;
+        if (t->queue.head != AB_QUIC_NIL) {
+            c->send_ring = index; /* the next one's turn */
+            continue;
+        }
+    out:
+        t->sending = false;
+        if (t->send_next == index)
+            c->send_ring = AB_QUIC_NIL;
+        else
+            last->send_next = t->send_next;
+    }
+}
+
+/* --- packets ------------------------------------------------------------------------------------------------------ */
+
+void ab_quic_seal_pending(struct ab_quic *q)
+{
+    if (q->sealing)
+        ab_quic_seal_batch(&q->crypto, q->ops, q->sealing);
+    q->sealing = 0;
+}
+
+/* Whether there is anything that demands an ACK, and credit to send it. What only looks so is found out in writing. */
+static bool has_content(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    return c->control || c->controls.count || c->again.count || c->crypto.count || c->datagrams.count ||
+           (c->uni.count && (c->uni_next < c->uni_limit || c->uni_blocked_at != c->uni_limit ||
+                             ab_quic_slot_at(&q->slots, c->uni.head)->stream != AB_QUIC_NO_STREAM)) ||
+           c->send_ring != AB_QUIC_NIL;
+}
+
+static void note_blocked(struct ab_quic_conn *c, uint8_t by, uint64_t now)
+{
+    if (c->blocked_by == by)
+        return;
+    if (c->blocked_by == 1)
+        c->counts.blocked_credit_ns += now - c->blocked_ns;
+    else if (c->blocked_by == 2)
+        c->counts.blocked_window_ns += now - c->blocked_ns;
+    c->blocked_by = by;
+    c->blocked_ns = now;
+}
+
+static bool build_probe(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out *out, uint32_t size, uint64_t now)
+{
+    struct ab_quic_builder b;
+
+    if (!ab_quic_builder_begin(q, c, &c->paths[AB_QUIC_PATH_ACTIVE], out, size, &b, now))
+        return false;
+    *b.p++ = AB_QUIC_FRAME_PING;
+    memset(b.p, 0, (size_t)(b.end - b.p));
+    b.p = b.end;
+    b.eliciting = true;
+    b.flags = AB_QUIC_SENT_PROBE;
+    out->probe = true;
+    ab_quic_mtu_probe_sent(&c->mtu);
+    ab_quic_builder_finish(&b, now);
+    return true;
+}
+
+bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out *out, uint64_t now)
+{
+    struct ab_quic_builder b;
+    struct ab_quic_path *path = &c->paths[AB_QUIC_PATH_ACTIVE];
+    bool ack_due, may, content;
+    uint32_t probe;
+
+    if (ab_unlikely(!ab_quic_conn_open(c)))
+        return c->close_due && ab_quic_build_close(q, c, out, now);
+    for (uint32_t i = 0; i < AB_QUIC_PATHS; i++)
+        if (ab_unlikely(c->paths[i].respond || c->paths[i].again_ns <= now) &&
+            ab_quic_build_path(q, c, &c->paths[i], out, now))
+            return true;
+    ack_due = ab_quic_ack_deadline(&c->ack) <= now;
+    content = has_content(q, c);
+    may = c->probes || (ab_quic_cc_room(&c->cc) >= c->mtu.size && ab_quic_pacer_room(&c->pacer, now) >= c->mtu.size);
+    c->pace_blocked = false;
+    if (content && !may) {
+        bool window = ab_quic_cc_room(&c->cc) < c->mtu.size;
+
+        ab_quic_cc_blocked(&c->cc, UINT64_MAX, now);
+        c->pace_blocked = !window;
+        note_blocked(c, window ? 2 : 0, now);
+        content = false;
+    }
+    if (may && c->rtt.sampled && (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room &&
+        path->validated && build_probe(q, c, out, probe, now))
+        return true;
+    if (!ack_due && !content)
+        return false;
+    if (!ab_quic_builder_begin(q, c, path, out, c->mtu.size, &b, now))
+        return false;
+    if (ab_quic_ack_pending(&c->ack) || ack_due) {
+        struct ab_quic_writer w = {b.p, b.end};
+        uint64_t largest = ab_quic_ack_write(&c->ack, &w, now);
+
+        if (largest != AB_QUIC_ACK_NONE)
+            b.acks = largest + 1;
+        b.p = w.p;
+        b.payload = b.p; /* an ACK alone is no reason to cut what follows */
+    }
+    if (content) {
+        put_state(c, &b);
+        put_controls(q, c, &b, now);
+        put_queue(q, &b, &c->crypto, now);
+        put_queue(q, &b, &c->again, now);
+        put_queue(q, &b, &c->datagrams, now);
+        put_uni(q, c, &b, now);
+        put_streams(q, c, &b, now);
+        if (ab_unlikely(c->control))
+            put_state(c, &b); /* what turned out to be blocked */
+        note_blocked(c, b.stalled && !b.eliciting ? 1 : 0, now);
+    } else if (++c->acks_alone >= ALONE_MAX && may) {
+        b.eliciting = ab_quic_builder_byte(&b, AB_QUIC_FRAME_PING);
+    }
+    if (b.p == b.start)
+        return false;
+    ab_quic_builder_finish(&b, now);
+    return true;
+}
