@@ -71,6 +71,18 @@ void ab_quic_mtu_probe_sent(struct ab_quic_mtu *m)
     m->waiting = true;
 }
 
+/* settle: whether the probe is decided, and with it the search. */
+static void settle(struct ab_quic_mtu *m, uint64_t now)
+{
+    if (m->waiting || m->state != AB_QUIC_MTU_SEARCHING)
+        return;
+    if (m->probe <= m->size || m->probe >= m->failed) {
+        m->probe = 0;
+        m->tries = 0;
+        ab_quic_mtu_probe(m, now);
+    }
+}
+
 bool ab_quic_mtu_probe_acked(struct ab_quic_mtu *m, uint32_t size, uint64_t now)
 {
     bool larger = size > m->size && size <= m->max; /* max may have shrunk meanwhile */
@@ -78,13 +90,12 @@ bool ab_quic_mtu_probe_acked(struct ab_quic_mtu *m, uint32_t size, uint64_t now)
     if (larger) {
         m->size = (uint16_t)size;
         m->lost = 0;
+        if (m->failed <= size) /* it was only slow */
+            m->failed = (uint16_t)(m->max + 1);
     }
-    if (m->waiting && size == m->probe) {
+    if (m->waiting && size == m->probe)
         m->waiting = false;
-        m->probe = 0;
-        m->tries = 0;
-        ab_quic_mtu_probe(m, now); /* says whether the search is over */
-    }
+    settle(m, now);
     return larger;
 }
 
@@ -93,12 +104,9 @@ void ab_quic_mtu_probe_lost(struct ab_quic_mtu *m, uint32_t size, uint64_t now)
     if (!m->waiting || size != m->probe)
         return;
     m->waiting = false;
-    if (++m->tries < AB_QUIC_MTU_PROBES)
-        return;
-    m->failed = (uint16_t)size;
-    m->probe = 0;
-    m->tries = 0;
-    ab_quic_mtu_probe(m, now);
+    if (size > m->size && ++m->tries >= AB_QUIC_MTU_PROBES)
+        m->failed = (uint16_t)size;
+    settle(m, now);
 }
 
 static bool fall_back(struct ab_quic_mtu *m)

@@ -19,8 +19,9 @@
 #define AB_QUIC_MTU_PROBES 3                 /* MAX_PROBES (RFC 8899 5.1.2) */
 #define AB_QUIC_MTU_RAISE_NS 600000000000ULL /* PMTU_RAISE_TIMER: 600 s (RFC 8899 5.1.1) */
 #define AB_QUIC_MTU_GAIN 20                  /* bytes; the search ends when less than this is left to be gained */
-#define AB_QUIC_MTU_BLACKHOLE                                                                                          \
-    6 /* lost large packets in a row that make a black hole: more than one flight of PTO probes */
+/* Times that large packets were found lost, and none sent later acknowledged, that make a black hole; or PTOs in a row.
+ * One is what any burst of congestion does, three are three round trips without one large packet. */
+#define AB_QUIC_MTU_BLACKHOLE 3
 
 enum ab_quic_mtu_state {
     AB_QUIC_MTU_DISABLED, /* max is base, or discovery is switched off */

@@ -45,6 +45,7 @@ void ab_quic_pacer_update(struct ab_quic_pacer *p, const struct ab_quic_cc *c, c
     }
     if (rate == p->rate)
         return;
+    p->burst = AB_MAX(p->burst, (uint64_t)AB_QUIC_PACER_BURST_PACKETS * c->mtu);
     if (p->rate == 0) { /* it did not pace: the bucket was never touched, or is of long ago */
         p->tokens = p->burst;
         p->rest = 0;
@@ -52,7 +53,6 @@ void ab_quic_pacer_update(struct ab_quic_pacer *p, const struct ab_quic_cc *c, c
     } else if (now > p->filled_ns) {
         ab_quic_pacer_fill(p, now);
     }
-    p->burst = AB_MAX(p->burst, (uint64_t)AB_QUIC_PACER_BURST_PACKETS * c->mtu);
     p->rate = rate;
     p->fill_ns = rate ? (p->burst << SHIFT) / rate : 0;
 }
