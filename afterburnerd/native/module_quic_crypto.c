@@ -311,94 +311,130 @@ release:
 #define NUMBER_OFF 9u
 #define HEADER 11u
 
-/* stock_setup: every packet as it is before it is sealed. */
-static void stock_setup(struct ab_quic_op *ops, uint8_t *area, struct py_keys **keys, uint32_t n, uint32_t size)
+/* struct stock: what a measurement works on. Packets are made, sealed and opened STOCK at a time in `frames`; in
+ * between they wait in `stash`, so that a step over many keys meets each of them as the other keys left it in the
+ * caches. */
+struct stock {
+    struct ab_quic_op ops[STOCK];
+    uint8_t frames[STOCK][STRIDE];
+    struct py_keys **keys;
+    uint32_t count; /* keys, and packets if there are more than STOCK of them */
+    uint32_t size;  /* bytes of a packet */
+    uint32_t batch;
+    uint8_t *stash;
+};
+
+/* stock_fill: STOCK packets as they are before they are sealed, from packet `first` on. */
+static void stock_fill(struct stock *s, uint32_t first, bool protect)
 {
     for (uint32_t i = 0; i < STOCK; i++) {
-        uint8_t *packet = area + (size_t)i * STRIDE;
+        struct pair *pair = s->keys[(first + i) % s->count]->pair;
+        uint8_t *packet = s->frames[i];
 
         packet[0] = 0x41; /* a number of two bytes */
         packet[NUMBER_OFF] = 0;
         packet[NUMBER_OFF + 1] = (uint8_t)i;
-        ops[i] = (struct ab_quic_op){
-            .key = &keys[i % n]->pair->key,
-            .hp = &keys[i % n]->pair->hp,
+        s->ops[i] = (struct ab_quic_op){
+            .key = &pair->key,
+            .hp = protect ? &pair->hp : NULL,
             .packet = packet,
             .payload = packet + HEADER,
             .number = i,
-            .len = size - HEADER - AB_QUIC_TAG_BYTES,
+            .len = s->size - HEADER - AB_QUIC_TAG_BYTES,
             .header_len = HEADER,
             .number_off = NUMBER_OFF,
         };
     }
 }
 
+/* stock_move: STOCK sealed packets to the stash, or from there. */
+static void stock_move(struct stock *s, uint32_t first, bool out)
+{
+    for (uint32_t i = 0; i < STOCK; i++) {
+        uint8_t *kept = s->stash + (size_t)(first + i) * s->size;
+
+        memcpy(out ? s->frames[i] : kept, out ? kept : s->frames[i], s->size);
+        s->ops[i].len = s->size;
+    }
+}
+
 typedef uint32_t step(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t n);
 
-/* stock_run: one step over the stock; ns, or 0 where not all packets made it. */
-static uint64_t stock_run(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint32_t batch, step *run)
+/* stock_run: one step, its time added to *ns; false where not all packets made it. */
+static bool stock_run(struct ab_quic_crypto *c, struct stock *s, step *run, uint64_t *ns)
 {
     uint64_t start = ab_now_ns();
     uint32_t good = 0;
 
-    for (uint32_t i = 0; i < STOCK; i += batch)
-        good += run(c, ops + i, AB_MIN(batch, STOCK - i));
-    return good == STOCK ? AB_MAX(ab_now_ns() - start, 1) : 0;
+    for (uint32_t i = 0; i < STOCK; i += s->batch)
+        good += run(c, s->ops + i, AB_MIN(s->batch, STOCK - i));
+    *ns += ab_now_ns() - start;
+    return good == STOCK;
 }
 
-/* stock_pass: seals, bares and opens the stock; ns of [AEAD of the seal alone, seal, unprotect, open], each of all
- * packets. */
-static bool stock_pass(struct ab_quic_crypto *c, struct ab_quic_op *ops, uint8_t *area, struct py_keys **keys,
-                       uint32_t n, uint32_t size, uint32_t batch, uint64_t ns[4])
+/* stock_pass: ns of [AEAD of the seal alone, seal, unprotect, open], each of all packets. */
+static bool stock_pass(struct ab_quic_crypto *c, struct stock *s, uint32_t packets, uint64_t ns[4])
 {
-    stock_setup(ops, area, keys, n, size);
-    for (uint32_t i = 0; i < STOCK; i++)
-        ops[i].hp = NULL;
-    ns[0] = stock_run(c, ops, batch, ab_quic_seal_batch);
-    stock_setup(ops, area, keys, n, size);
-    ns[1] = stock_run(c, ops, batch, ab_quic_seal_batch);
-    for (uint32_t i = 0; i < STOCK; i++)
-        ops[i].len = size;
-    ns[2] = stock_run(c, ops, batch, ab_quic_unprotect_batch);
-    ns[3] = stock_run(c, ops, batch, ab_quic_open_batch);
-    return ns[0] && ns[1] && ns[2] && ns[3];
+    bool good = true;
+
+    for (uint32_t at = 0; at < packets; at += STOCK) {
+        stock_fill(s, at, false);
+        good = stock_run(c, s, ab_quic_seal_batch, &ns[0]) && good;
+    }
+    for (uint32_t at = 0; at < packets; at += STOCK) {
+        stock_fill(s, at, true);
+        good = stock_run(c, s, ab_quic_seal_batch, &ns[1]) && good;
+        stock_move(s, at, false);
+    }
+    for (uint32_t at = 0; at < packets; at += STOCK) {
+        stock_fill(s, at, true);
+        stock_move(s, at, true);
+        good = stock_run(c, s, ab_quic_unprotect_batch, &ns[2]) && good;
+        good = stock_run(c, s, ab_quic_open_batch, &ns[3]) && good;
+    }
+    return good;
 }
 
 static PyObject *crypto_measure(PyObject *self, PyObject *args)
 {
     struct ab_quic_crypto *c = &((struct py_crypto *)self)->crypto;
-    struct ab_quic_op ops[STOCK];
-    struct py_keys **keys = NULL;
-    uint8_t *area = NULL;
+    struct stock *s = NULL;
+    PyObject *list, *result = NULL;
+    uint32_t size, batch, n, packets;
     uint64_t ns[4] = {0};
-    PyObject *list;
-    uint32_t size, batch, n;
-    bool good = false;
 
     if (!PyArg_ParseTuple(args, "O!O&O&:measure", &PyList_Type, &list, ab_module_u32, &size, ab_module_u32, &batch))
         return NULL;
-    n = (uint32_t)PyList_Size(list);
+    n = (uint32_t)AB_MIN(PyList_Size(list), 1 << 20);
     if (n == 0 || batch == 0 || size < HEADER + AB_QUIC_TAG_BYTES + 2 || size > STRIDE)
         return PyErr_Format(PyExc_ValueError, "measure: %u keys, packets of %u bytes, batches of %u", n, size, batch);
-    keys = malloc(n * sizeof(struct py_keys *));
-    area = aligned_alloc(AB_CACHELINE, (size_t)STOCK * STRIDE);
-    if (!keys || !area) {
+    packets = (n + STOCK - 1) / STOCK * STOCK;
+    s = aligned_alloc(AB_CACHELINE, (sizeof(*s) + AB_CACHELINE - 1) / AB_CACHELINE * AB_CACHELINE);
+    if (!s)
+        return PyErr_NoMemory();
+    memset(s, 0, sizeof(*s));
+    s->keys = malloc(n * sizeof(struct py_keys *));
+    s->stash = malloc((size_t)packets * size);
+    s->count = n;
+    s->size = size;
+    s->batch = batch;
+    if (!s->keys || !s->stash) {
         PyErr_NoMemory();
         goto release;
     }
-    memset(area, 0, (size_t)STOCK * STRIDE);
     for (uint32_t i = 0; i < n; i++)
-        if (!(keys[i] = keys_of((struct py_crypto *)self, PyList_GetItem(list, i))))
+        if (!(s->keys[i] = keys_of((struct py_crypto *)self, PyList_GetItem(list, i))))
             goto release;
-    good = stock_pass(c, ops, area, keys, n, size, batch, ns);
-    if (!good)
+    if (stock_pass(c, s, packets, ns))
+        result = Py_BuildValue("(dddd)", (double)ns[0] / packets, (double)ns[1] / packets, (double)ns[2] / packets,
+                               (double)ns[3] / packets);
+    else
         PyErr_SetString(PyExc_RuntimeError, "not all packets were sealed and opened: the figures would be worthless");
 release:
-    free(area);
-    free(keys);
-    return good ? Py_BuildValue("(dddd)", (double)ns[0] / STOCK, (double)ns[1] / STOCK, (double)ns[2] / STOCK,
-                                (double)ns[3] / STOCK)
-                : NULL;
+    free(s->stash);
+    free(s->keys);
+    free(s);
+    return result;
 }
 
 /* crypto_measure_update: what a key update costs: the next secret, and a key of it. */
