@@ -89,23 +89,22 @@ def run(args: argparse.Namespace) -> int:
         crypto = lib.QuicCrypto(args.backend)
     except OSError as error:
         raise ToolError(f"--backend {args.backend}: {error.strerror}", EXIT_USAGE) from None
-    os.sched_setaffinity(0, {cpu})
-    try:
-        return report.publish(measure(crypto, args.suites, args.rounds, cpu), args.json)
-    finally:
-        os.sched_setaffinity(0, allowed)
+    return report.publish(measure(crypto, args.suites, args.rounds, cpu), args.json)
 
 
 def measure(crypto: lib.QuicCrypto, suites: Sequence[str], rounds: int, cpu: int) -> Report:
-    facts, stolen = report.machine(), report.steal_seconds()
+    facts, stolen, allowed = report.machine(), report.steal_seconds(), os.sched_getaffinity(0)
     reference = lib.QuicCrypto("libcrypto")
     results: list[Result] = []
-    for suite in suites:
-        report.say(f"{suite}: {rounds} rounds of each, {crypto.name()} and libcrypto in turns")
-        results += _suite(suite, Side.make(crypto, SUITES[suite]), Side.make(reference, SUITES[suite]), rounds)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        for suite in suites:
+            report.say(f"{suite}: {rounds} rounds of each, {crypto.name()} and libcrypto in turns")
+            results += _suite(suite, Side.make(crypto, SUITES[suite]), Side.make(reference, SUITES[suite]), rounds)
+    finally:
+        os.sched_setaffinity(0, allowed)
     settings: dict[str, Fact] = {
         "backend": crypto.name(),
-        "reason": crypto.reason(),
         "rounds": rounds,
         "cpu": cpu,
         "steal_seconds": round(report.steal_seconds() - stolen, 2),

@@ -20,6 +20,7 @@ def test_json_holds_every_figure_with_libcrypto_as_reference(capfd: pytest.Captu
     assert main(["bench", "crypto", "--rounds", "1", "--suites", "aes128", "chacha20", "-j"]) == 0
     told = json.loads(capfd.readouterr().out)
     assert told["bench"] == "crypto" and told["settings"]["backend"] == lib.QuicCrypto().name()
+    assert told["machine"]["usable_cpus"] == len(before)
     figures = {r["figure"]: r for r in told["results"]}
     each = len(bench_crypto.SIZES) * (2 * len(bench_crypto.BATCHES) + 1) + 4
     assert len(told["results"]) == len(figures) == 2 * each
