@@ -156,7 +156,7 @@ static uint32_t carry(struct bench *b, struct end *from, struct end *to, int way
     }
     b->packets[way] += n;
     t0 = ab_engine_cycles();
-    ab_quic_rx(to->q, b->in, NULL, n, now);
+    ab_quic_rx(to->q, b->in, NULL, n, ab_now_ns());
     b->stage[AB_ENGINE_RX + way].cycles += ab_engine_cycles() - t0;
     b->stage[AB_ENGINE_RX + way].count += n;
     return n;
@@ -179,20 +179,22 @@ static void turn(struct bench *b, const uint8_t *payload, uint32_t size, uint64_
     b->stage[AB_ENGINE_SEND].cycles += ab_engine_cycles() - t0;
     b->stage[AB_ENGINE_SEND].count += n;
     carry(b, &b->client, &b->server, 0, now);
-    carry(b, &b->server, &b->client, 1, now);
+    carry(b, &b->server, &b->client, 1, ab_now_ns());
     b->turns++;
 }
 
-static void print(const struct ab_lab_options *o, const struct bench *b, uint32_t pack, double seconds, double ghz)
+static void print(const struct ab_lab_options *o, const struct bench *b, uint32_t pack, double seconds, double cpu,
+                  double ghz)
 {
     static const char *names[] = {"send", "tx_data", "tx_ack", "rx_data", "rx_ack"};
     uint64_t whole = AB_MIN(b->server.fins, b->client.acked);
 
-    printf("{\"pack\": %u, \"size\": %u, \"suite\": %u, \"seconds\": %.6f, \"transactions\": %llu, \"fins\": %llu, "
+    printf("{\"pack\": %u, \"size\": %u, \"suite\": %u, \"seconds\": %.6f, \"cpu_seconds\": %.6f, \"transactions\": "
+           "%llu, \"fins\": %llu, "
            "\"acked\": %llu, "
            "\"failed\": %llu, \"rate\": %.1f, \"packets\": %llu, \"packets_back\": %llu, \"bytes\": %llu, "
            "\"bytes_back\": %llu, \"turns\": %llu, \"crypto\": \"%s\"",
-           pack, o->size, o->suite, seconds, (unsigned long long)whole, (unsigned long long)b->server.fins,
+           pack, o->size, o->suite, seconds, cpu, (unsigned long long)whole, (unsigned long long)b->server.fins,
            (unsigned long long)b->client.acked, (unsigned long long)b->client.failed, (double)whole / seconds,
            (unsigned long long)b->packets[0], (unsigned long long)b->packets[1], (unsigned long long)b->bytes[0],
            (unsigned long long)b->bytes[1], (unsigned long long)b->turns, ab_quic_crypto_name(b->client.q, NULL));
@@ -206,7 +208,7 @@ int ab_lab_engine(const struct ab_lab_options *o, struct ab_error *err)
 {
     static struct bench b;
     uint8_t payload[4096];
-    uint64_t offered = 0, start, end, c0, now;
+    uint64_t offered = 0, start, end, c0, now, cpu;
     uint32_t pack = o->pack;
     double seconds;
     int rc;
@@ -241,11 +243,13 @@ int ab_lab_engine(const struct ab_lab_options *o, struct ab_error *err)
     memset(b.bytes, 0, sizeof(b.bytes));
     memset(b.stage, 0, sizeof(b.stage));
     start = now = ab_now_ns();
+    cpu = ab_clock_ns(CLOCK_THREAD_CPUTIME_ID);
     c0 = ab_engine_cycles();
     for (end = start + o->duration_ns; now < end && !ab_lab_stop; now = ab_now_ns())
         turn(&b, payload, o->size, &offered, now);
     seconds = (double)(now - start) / 1e9;
-    print(o, &b, pack, seconds, (double)(ab_engine_cycles() - c0) / (double)(now - start));
+    cpu = ab_clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
+    print(o, &b, pack, seconds, (double)cpu / 1e9, (double)(ab_engine_cycles() - c0) / (double)(now - start));
     if (b.client.failed)
         rc = ab_fail(err, AB_EINVAL, "engine: %llu transactions failed", (unsigned long long)b.client.failed);
 out:
