@@ -97,7 +97,7 @@ static void begin(struct ab_quic_conn *c, uint32_t index)
     c->uni_in.bits = uni.bits;
     c->bidi_in.bits = bidi.bits;
     c->index = index;
-    c->loss_ns = c->expires_ns = UINT64_MAX;
+    c->loss_ns = UINT64_MAX;
     c->send_ring = c->objects = c->crypto_in = c->early = c->ready_next = c->notify_next = AB_QUIC_NIL;
     for (uint32_t i = 0; i < AB_ARRAY_LEN(queues); i++)
         ab_quic_queue_init(queues[i]);

@@ -2,8 +2,9 @@
 
 #include "quic_conn.h"
 
-#define CLOSE_PTOS 3 /* closing, draining: how long (RFC 9000 10.2) */
-#define IDLE_PTOS 3  /* no idle timeout is shorter (RFC 9000 10.1) */
+#define CLOSE_PTOS 3   /* closing, draining: how long (RFC 9000 10.2) */
+#define EXPIRE_MAX 256 /* transactions given up in one turn */
+#define IDLE_PTOS 3    /* no idle timeout is shorter (RFC 9000 10.1) */
 
 void ab_quic_conn_next_skip(struct ab_quic *q, struct ab_quic_conn *c)
 {
@@ -98,7 +99,8 @@ void ab_quic_conn_end(struct ab_quic *q, struct ab_quic_conn *c, enum ab_quic_cl
         c->state = AB_QUIC_STATE_CLOSING;
         c->close_due = true;
         c->end_ns = now + last;
-        c->repeat_ns = now + ab_quic_conn_pto(c) / 4;
+        c->repeat_gap_ns = ab_quic_conn_pto(c) / 8;
+        c->repeat_ns = now + c->repeat_gap_ns;
         break;
     case AB_QUIC_CLOSE_PEER:
     case AB_QUIC_CLOSE_RESET:
@@ -146,7 +148,18 @@ static uint64_t keep_alive_deadline(const struct ab_quic_conn *c)
     return AB_MAX(c->idle_from_ns, c->eliciting_ns) + c->keep_alive_ns;
 }
 
-uint64_t ab_quic_conn_deadline(const struct ab_quic_conn *c)
+/* When the first of the waiting transactions is given up. Those behind it have to wait for it in any case. */
+static uint64_t expiry(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    const struct ab_quic_slot *slot;
+
+    if (c->uni.head == AB_QUIC_NIL)
+        return UINT64_MAX;
+    slot = ab_quic_slot_at(&q->slots, c->uni.head);
+    return slot->stream == AB_QUIC_NO_STREAM && slot->expires ? slot->expires : UINT64_MAX;
+}
+
+uint64_t ab_quic_conn_deadline(const struct ab_quic *q, const struct ab_quic_conn *c)
 {
     uint64_t when, t;
 
@@ -166,9 +179,7 @@ uint64_t ab_quic_conn_deadline(const struct ab_quic_conn *c)
     t = ab_quic_mtu_deadline(&c->mtu);
     if (t > 0)
         when = AB_MIN(when, t);
-    if (c->uni.head != AB_QUIC_NIL)
-        when = AB_MIN(when, c->expires_ns);
-    return when;
+    return AB_MIN(when, expiry(q, c));
 }
 
 /* RFC 9000 9.3.2: the new address did not answer: back to the former one, if that is good; else there is none left. */
@@ -214,6 +225,8 @@ void ab_quic_conn_timers(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now
         ab_quic_detect_loss(q, c, 0, false, now);
     else if (pto_deadline(c) <= now)
         ab_quic_pto(q, c, now);
+    for (uint32_t n = 0; n < EXPIRE_MAX && expiry(q, c) <= now; n++)
+        ab_quic_uni_expire(q, c);
     if (keep_alive_deadline(c) <= now)
         c->control |= AB_QUIC_CTL_PING;
 }

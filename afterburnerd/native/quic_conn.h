@@ -119,9 +119,9 @@ struct ab_quic_conn {
     uint64_t idle_ns;       /* of both sides the least; 0 none */
     uint64_t keep_alive_ns; /* 0 none */
     uint64_t closed_ns;     /* when it was over for the caller */
-    uint64_t expires_ns;    /* not later than the earliest time at which a waiting transaction expires */
     uint64_t end_ns;        /* CLOSING, DRAINING: when it is over */
-    uint64_t repeat_ns;     /* CLOSING: no repetition before */
+    uint64_t repeat_ns;     /* CLOSING: no repetition before; */
+    uint64_t repeat_gap_ns; /* and then so long none */
     uint64_t blocked_ns;    /* since when data waits for ... */
     uint8_t blocked_by;     /* ... 1 credit of the peer, 2 the congestion window; 0: it does not */
     bool pace_blocked;      /* waits for the pacer */
@@ -256,7 +256,7 @@ void ab_quic_conn_error(struct ab_quic *q, struct ab_quic_conn *c, uint64_t code
 void ab_quic_conn_timers(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now);
 
 /* ab_quic_conn_deadline: the next time at which ab_quic_conn_timers has something to do. */
-uint64_t ab_quic_conn_deadline(const struct ab_quic_conn *c);
+uint64_t ab_quic_conn_deadline(const struct ab_quic *q, const struct ab_quic_conn *c);
 
 /* ab_quic_conn_reset_path: congestion control, RTT and MTU begin anew (RFC 9000 9.4). */
 void ab_quic_conn_reset_path(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now);
@@ -320,6 +320,8 @@ void ab_quic_stream_sending(struct ab_quic *q, struct ab_quic_conn *c, uint32_t 
 /* ab_quic_stream_reset_tx: our side of a stream ends with RESET_STREAM. */
 int ab_quic_stream_reset_tx(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index, uint64_t code,
                             enum ab_quic_outcome outcome);
+/* ab_quic_uni_expire: the first transaction, of which nothing was sent, is given up. */
+void ab_quic_uni_expire(struct ab_quic *q, struct ab_quic_conn *c);
 /* ab_quic_uni_stop: STOP_SENDING, or reset, of a transaction's stream that has no object. */
 int ab_quic_uni_stop(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id, uint64_t code,
                      enum ab_quic_outcome outcome);

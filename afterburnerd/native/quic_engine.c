@@ -258,7 +258,7 @@ static void wind(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
         conn_free(q, c);
         return;
     }
-    when = ab_quic_conn_deadline(c);
+    when = ab_quic_conn_deadline(q, c);
     /* Due, and yet not done: something is missing (credit for an address, a record). Not again at once. */
     if (ab_unlikely(when <= now))
         when = now + AB_QUIC_RTT_GRANULARITY_NS;
@@ -271,7 +271,7 @@ uint32_t ab_quic_tx(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, ui
 
     while (q->timers.count && q->timers.heap[0].when <= now) {
         struct ab_quic_conn *c = &q->conns[q->timers.heap[0].conn];
-        uint64_t when = ab_quic_conn_deadline(c);
+        uint64_t when = ab_quic_conn_deadline(q, c);
 
         if (when > now) { /* it has moved on since it was entered */
             ab_quic_timer_set(&q->timers, c->index, when);

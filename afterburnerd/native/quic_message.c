@@ -45,6 +45,15 @@ static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
     return true;
 }
 
+/* How long a slot may be to fit one frame of one packet: what is longer is cut into pieces that do. */
+static uint32_t piece_bytes(const struct ab_quic *q, const struct ab_quic_conn *c, uint32_t len)
+{
+    uint32_t packet = c->mtu.size - 1u - ab_quic_cids_peer(&c->cids)->len - AB_QUIC_PN_BYTES - AB_QUIC_TAG_BYTES;
+    uint32_t whole = packet - (1 + AB_QUIC_VARINT_BYTES + 2), part = whole - AB_QUIC_VARINT_BYTES;
+
+    return len <= AB_MIN(whole, q->slots.room) ? q->slots.room : AB_MIN(part, q->slots.room);
+}
+
 static void append(struct ab_quic *q, struct ab_quic_queue *queue, const struct run *run)
 {
     if (queue->tail == AB_QUIC_NIL)
@@ -73,7 +82,7 @@ static int send_stream(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic
     t = &q->streams.objects[index];
     if (t->tx_written + m->len > AB_QUIC_VARINT_MAX)
         return AB_QUIC_ETOOLONG;
-    if (!make_run(q, c, m, AB_QUIC_SLOT_STREAM, q->slots.room, &run))
+    if (!make_run(q, c, m, AB_QUIC_SLOT_STREAM, piece_bytes(q, c, m->len), &run))
         return full(q);
     at = run.head;
     for (uint32_t i = 0; i < run.parts; i++) {
@@ -101,7 +110,7 @@ static int open_stream(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic
 {
     uint64_t *next = uni ? &c->uni_next : &c->bidi_next, limit = uni ? c->uni_limit : c->bidi_limit;
     uint64_t id = *next * 4 + (uni ? AB_QUIC_ID_UNI : 0) + (c->server ? AB_QUIC_ID_SERVER : 0);
-    uint32_t parts = m->len / q->slots.room + 1, index;
+    uint32_t parts = m->len / piece_bytes(q, c, m->len) + 1, index;
     int rc;
 
     if (*next >= limit) {
@@ -149,12 +158,11 @@ int ab_quic_send(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_msg *
     (void)now;
     if (ab_unlikely(!ab_quic_conn_open(c)))
         return AB_QUIC_ECLOSED;
-    /* The second bound keeps what is queued for one connection finite where the pool is large. */
-    if (ab_unlikely(m->len > (uint64_t)(q->slots.total - q->slot_reserve) * q->slots.room))
+    if (ab_unlikely(m->len > (uint64_t)(q->slots.total - q->slot_reserve) * AB_MIN(1024u, q->slots.room)))
         return AB_QUIC_ETOOLONG;
     switch (m->how) {
     case AB_QUIC_SEND_UNI:
-        if (ab_unlikely(!make_run(q, c, m, AB_QUIC_SLOT_UNI, q->slots.room, &run)))
+        if (ab_unlikely(!make_run(q, c, m, AB_QUIC_SLOT_UNI, piece_bytes(q, c, m->len), &run)))
             return full(q);
         ab_quic_slot_at(&q->slots, run.tail)->flags |= AB_QUIC_SLOT_FIN;
         append(q, &c->uni, &run);
@@ -172,7 +180,7 @@ int ab_quic_send(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_msg *
         break;
     case AB_QUIC_SEND_BIDI_OPEN:
     case AB_QUIC_SEND_UNI_OPEN:
-        if (m->len == 0 && !m->fin)
+        if (m->len == 0 && !m->fin) /* counted there */
             return open_stream(q, c, m, m->how == AB_QUIC_SEND_UNI_OPEN);
         rc = open_stream(q, c, m, m->how == AB_QUIC_SEND_UNI_OPEN);
         break;
@@ -206,6 +214,8 @@ int ab_quic_send_crypto(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, at);
 
         slot->offset += c->crypto_written;
+        slot->head = at; /* each is freed for itself */
+        slot->parts = 1;
         at = slot->next;
     }
     c->crypto_written += len;

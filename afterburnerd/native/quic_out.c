@@ -288,6 +288,19 @@ int ab_quic_stream_reset_tx(struct ab_quic *q, struct ab_quic_conn *c, uint32_t 
     return 0;
 }
 
+void ab_quic_uni_expire(struct ab_quic *q, struct ab_quic_conn *c)
+{
+    uint32_t head = c->uni.head;
+
+    while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == head) {
+        bool last = ab_quic_slot_at(&q->slots, c->uni.head)->flags & AB_QUIC_SLOT_LAST;
+
+        ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->uni), AB_QUIC_OUTCOME_EXPIRED);
+        if (last) /* its slots may already be somebody else's: in `done` a caller may send */
+            break;
+    }
+}
+
 int ab_quic_uni_stop(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id, uint64_t code,
                      enum ab_quic_outcome outcome)
 {
@@ -303,8 +316,13 @@ int ab_quic_uni_stop(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id, uin
 
         if (rc)
             return rc;
-        while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == head)
+        while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == head) {
+            bool last = ab_quic_slot_at(&q->slots, c->uni.head)->flags & AB_QUIC_SLOT_LAST;
+
             ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->uni), outcome);
+            if (last)
+                break;
+        }
     } else if (!is_stopped(c, id)) {
         c->stopped[c->stopped_at++ % AB_QUIC_STOPPED] = id;
     }

@@ -372,7 +372,8 @@ static struct ab_quic_conn *owner(struct ab_quic *q, struct ab_dgram *d, uint8_t
     /* RFC 9000 10.2.1: who goes on sending hears again that it is over, ever more rarely. */
     if (c->state == AB_QUIC_STATE_CLOSING && now >= c->repeat_ns) {
         c->close_due = true;
-        c->repeat_ns = now + ab_quic_conn_pto(c) / 4;
+        c->repeat_gap_ns *= 2;
+        c->repeat_ns = now + c->repeat_gap_ns;
         ab_quic_conn_ready(q, c);
     }
     return NULL;

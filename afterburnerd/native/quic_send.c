@@ -215,8 +215,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
 
         if (id == AB_QUIC_NO_STREAM) {
             if (ab_unlikely(slot->expires && slot->expires <= now)) {
-                while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == index)
-                    ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->uni), AB_QUIC_OUTCOME_EXPIRED);
+                ab_quic_uni_expire(q, c);
                 continue;
             }
             if (ab_unlikely(c->uni_next >= c->uni_limit)) {
@@ -375,6 +374,12 @@ static bool build_probe(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
     return true;
 }
 
+static bool records_short(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    return c->sent.next + 2 > c->sent.end && (q->blocks.total - q->blocks.used <= q->conn_count / 8 + 2 ||
+                                              c->sent.end - c->sent.base > AB_QUIC_BLOCK * (AB_QUIC_SENT_BLOCKS - 16));
+}
+
 bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out *out, uint64_t now)
 {
     struct ab_quic_builder b;
@@ -400,6 +405,9 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         note_blocked(c, window ? 2 : 0, now);
         content = false;
     }
+    /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
+    if (content && !c->probes && ab_unlikely(records_short(q, c)))
+        content = false;
     if (may && c->rtt.sampled && (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room &&
         path->validated && build_probe(q, c, out, probe, now))
         return true;
