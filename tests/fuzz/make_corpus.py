@@ -12,6 +12,7 @@ from pathlib import Path
 from afterburnerd.lab import broken
 from afterburnerd.lab.transactions import SHAPES, Maker
 from tests.net import frames
+from tests.sim import wire
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -173,12 +174,82 @@ def io() -> dict[str, bytes]:
     return {name: bytes(traffic) for name, traffic in files.items()}
 
 
+def quic_frames() -> dict[str, bytes]:
+    """First byte: 1, a server reads them."""
+    token, most = bytes(range(16)), wire.MAX_VARINT
+    frames = {
+        "ack": wire.ack((90, 100), (80, 85), (0, 3), delay=7),
+        "ack-ecn": wire.ack((90, 100), (10, 11), delay=7, ecn=(1, 0, 3)),
+        "ack-far": wire.ack((most - 5, most), (0, most - 70)),
+        "ack-below-zero": b"\x02\x05\x00\x01\x00\x04\x00",
+        "ack-too-many": b"\x02\x05\x00\x3f\x00\x00\x00",
+        "stream": wire.stream(2, b"transaction", fin=True) * 3,
+        "stream-rest": wire.stream(6, b"rest", 9, length=False),
+        "stream-too-far": wire.stream(6, b"xy", most - 1),
+        "crypto": wire.crypto(100, b"ticket"),
+        "crypto-too-far": wire.crypto(most - 1, b"xy"),
+        "reset": wire.reset_stream(4, 7, 1 << 40) + wire.stop_sending(4, 7),
+        "limits": wire.max_data(1 << 30) + wire.max_stream_data(4, 9) + wire.max_streams(5, True),
+        "too-many-streams": wire.max_streams((1 << 60) + 1, False),
+        "blocked": wire.data_blocked(1) + wire.stream_data_blocked(4, 9) + wire.streams_blocked(5, False),
+        "cids": wire.new_connection_id(3, 1, b"12345678", token) + wire.retire_connection_id(1),
+        "cid-too-long": wire.new_connection_id(3, 1, bytes(21), token),
+        "cid-retires-itself": wire.new_connection_id(3, 4, bytes(8), token),
+        "path": wire.path_challenge(b"12345678") + wire.path_response(b"87654321"),
+        "close": wire.connection_close(10, 6, b"because"),
+        "close-app": wire.connection_close(5, None, b"enough"),
+        "datagram": wire.datagram(b"message") + wire.PING + wire.datagram(b"rest", length=False),
+        "padding": wire.PING + bytes(40),
+        "long-type": wire.varint(1, 2),
+        "unknown": wire.varint(0xAF),
+        "empty": b"",
+    }
+    files = {name: b"\0" + data for name, data in frames.items()}
+    for name, data in {"token": wire.new_token(b"token"), "done": wire.HANDSHAKE_DONE}.items():
+        files |= {name: b"\0" + data, f"{name}-at-a-server": b"\1" + data}
+    return files
+
+
+def quic_tparams() -> dict[str, bytes]:
+    """First byte: 1, a server sent them."""
+    client = {"initial_source_connection_id": b"source"}
+    server = client | {"original_destination_connection_id": b"original"}
+    ranges: dict[str, int] = {
+        "max_udp_payload_size": 1200,
+        "ack_delay_exponent": 20,
+        "max_ack_delay": (1 << 14) - 1,
+        "active_connection_id_limit": 2,
+        "initial_max_streams_uni": 1 << 60,
+        "max_datagram_frame_size": 1200,
+    }
+    address = bytes(range(24)) + b"\x08connid78" + bytes(range(16))
+    files = {f"range-{name}": b"\0" + wire.parameters(**client, **{name: value}) for name, value in ranges.items()}
+    files |= {
+        "client": b"\0" + wire.parameters(**client, **ranges),
+        "server": b"\1" + wire.parameters(**server, **ranges, stateless_reset_token=bytes(range(16))),
+        "preferred": b"\1" + wire.parameters(**server, preferred_address=address, disable_active_migration=True),
+        "preferred-long": b"\1"
+        + wire.parameters(**server, preferred_address=address[:24] + b"\x15" + bytes(21) + bytes(16)),
+        "preferred-empty": b"\1" + wire.parameters(**server, preferred_address=address[:24] + bytes(17)),
+        "retried": b"\1" + wire.parameters(**server, retry_source_connection_id=b""),
+        "long-cid": b"\0" + wire.parameters(initial_source_connection_id=bytes(21)),
+        "twice": b"\0" + wire.parameters(**client) * 2,
+        "unknown": b"\0" + wire.varint(27) + b"\2hi" + wire.parameters(**client),
+        "of-a-server": b"\0" + wire.parameters(**server),
+        "cut": b"\0" + wire.parameters(**client, **ranges)[:-1],
+        "empty": b"\0",
+    }
+    return files
+
+
 MAKERS: dict[str, Callable[[], dict[str, bytes]]] = {
     "solana_tx": solana_tx,
     "eth": eth,
     "rules": rules,
     "records": records,
     "io": io,
+    "quic_frames": quic_frames,
+    "quic_tparams": quic_tparams,
 }
 
 

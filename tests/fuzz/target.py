@@ -103,6 +103,8 @@ TARGETS = {
         Target("rules", ("rules.c",), 600, 0.25, 500),
         Target("records", ("record.c",), 160, 0.25, 300),
         Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "udp_tx.c", "eth.c"), 1600, 0.25, 100),
+        Target("quic_frames", ("quic_frame.c",), 1500, 0.5, 2000),
+        Target("quic_tparams", ("quic_tparams.c",), 600, 0.25, 2000),
     )
 }
 

@@ -1,4 +1,6 @@
-"""Frames, capture rules, record rings and the AF_XDP backend survive a fuzzer, and the fuzzers are such as would notice.
+"""Frames, capture rules, record rings, the AF_XDP backend and what QUIC peers say survive a fuzzer.
+
+And the fuzzers are such as would notice: each is shown holes.
 
 The transaction decoder has a file of its own. AFTERBURNER_FUZZ_SECONDS lengthens the runs.
 """
@@ -39,6 +41,21 @@ HOLES = {
         ("io->jumbo_lost = !x->jumbo;", "io->jumbo_lost = false;"),  # writes where nothing was asked for
         ("x->held += !d->scratch;", ""),
         ("    ab_xsk_reap(&io->xsk);\n", ""),  # leaves what was sent in COMPLETION
+    ],
+    "quic_frames": [
+        ("gap + 2 > smallest || ", ""),  # acknowledges packets below 0
+        ("len > ab_quic_reader_left(&at) || ", ""),  # believes the length of STREAM
+        (" || f->stream.offset + len > AB_QUIC_VARINT_MAX", ""),
+        ("*len > AB_QUIC_CID_BYTES || ", ""),
+        (" && f->limit.value <= AB_QUIC_STREAMS_MAX;", ";"),
+        ("        w->p = begin;\n", ";"),  # leaves half a frame
+    ],
+    "quic_tparams": [
+        ("    if (len > AB_QUIC_CID_BYTES)\n        return false;\n", ""),  # a connection ID that is longer than its place
+        ("fixed[24] > AB_QUIC_CID_BYTES)", "0)"),
+        ("fixed[24] < 1 || ", ""),
+        ("if (!from_server && SERVERS & 1ULL << id)", "if (0)"),  # takes a client for a server
+        ("ab_quic_reader_left(body) != AB_QUIC_TOKEN_BYTES", "ab_quic_reader_left(body) > AB_QUIC_TOKEN_BYTES"),
     ],
 }  # fmt: skip
 
