@@ -238,7 +238,7 @@ static PyMethodDef methods[] = {
 static int module_exec(PyObject *module)
 {
     if (ab_module_add_worker(module) < 0 || ab_module_add_solana_tx(module) < 0 || ab_module_add_bpf(module) < 0 ||
-        ab_module_add_quic_crypto(module) < 0)
+        ab_module_add_quic_crypto(module) < 0 || ab_module_add_quic(module) < 0)
         return -1;
     return 0;
 }

@@ -3,14 +3,17 @@
 
 #include <unistd.h>
 
+#include "quic_port.h"
 #include "worker.h"
 
 struct worker_object {
     PyObject_HEAD;
     struct ab_worker *worker;
-    Py_buffer stats;   /* the statistics segment */
-    Py_buffer bell;    /* the doorbell page */
-    Py_buffer records; /* the record ring, .obj NULL: none */
+    Py_buffer stats;            /* the statistics segment */
+    Py_buffer bell;             /* the doorbell page */
+    Py_buffer records;          /* the record ring, .obj NULL: none */
+    struct ab_quic_port *port;  /* the QUIC engine, NULL: none */
+    Py_buffer commands, events; /* its rings */
     uint64_t queue_off, queue_stride;
     bool busy; /* a call has let go of the GIL, most often `run` */
 };
@@ -38,9 +41,13 @@ static void worker_release(struct worker_object *self)
 {
     if (self->worker) {
         ab_worker_fini(self->worker);
+        ab_quic_port_free(self->port); /* behind the worker's sources, whose buffers it held */
+        self->port = NULL;
         PyMem_Free(self->worker);
         self->worker = NULL;
     }
+    PyBuffer_Release(&self->commands);
+    PyBuffer_Release(&self->events);
     PyBuffer_Release(&self->stats);
     PyBuffer_Release(&self->bell);
     PyBuffer_Release(&self->records);
@@ -248,6 +255,39 @@ static PyObject *worker_set_records(PyObject *object, PyObject *arg)
     Py_RETURN_NONE;
 }
 
+/* worker_open_engine: the rings' buffers are held until the worker is closed. */
+static PyObject *worker_open_engine(PyObject *object, PyObject *args, PyObject *settings)
+{
+    struct worker_object *self = (struct worker_object *)object;
+    Py_buffer commands = {0}, events = {0};
+    struct ab_quic_config config = {0};
+    struct ab_error err = {0};
+    struct ab_worker *worker;
+    int rc;
+
+    if (!PyArg_ParseTuple(args, "w*w*", &commands, &events))
+        return NULL;
+    if (ab_module_quic_config(&config, settings) < 0 || !(worker = enter(object)))
+        goto fail;
+    if (self->port) {
+        PyErr_SetString(PyExc_RuntimeError, "this Worker has a QUIC engine already");
+        goto fail;
+    }
+    AB_UNLOCKED(self, rc = ab_quic_port_new(&self->port, worker, &config, commands.buf, (uint64_t)commands.len,
+                                            events.buf, (uint64_t)events.len, &err));
+    if (rc) {
+        ab_module_raise(&err);
+        goto fail;
+    }
+    self->commands = commands;
+    self->events = events;
+    Py_RETURN_NONE;
+fail:
+    PyBuffer_Release(&commands);
+    PyBuffer_Release(&events);
+    return NULL;
+}
+
 static PyObject *worker_set_sleeps(PyObject *object, PyObject *arg)
 {
     int sleeps = PyObject_IsTrue(arg);
@@ -318,6 +358,8 @@ static PyMethodDef worker_methods[] = {
     {"close_slot", worker_close_slot, METH_O, "close_slot(slot): unbinds, unmaps and closes"},
     {"set_rules", worker_set_rules, METH_O, "set_rules(packed struct ab_rule ...)"},
     {"set_records", worker_set_records, METH_O, "set_records(writable buffer | None)"},
+    {"open_engine", (PyCFunction)(void (*)(void))worker_open_engine, METH_VARARGS | METH_KEYWORDS,
+     "open_engine(commands, events, **settings of struct ab_quic_config): takes QUIC on from here"},
     {"set_sleeps", worker_set_sleeps, METH_O, "set_sleeps(bool): sleep when idle instead of spinning"},
     {"set_state", worker_set_state, METH_O, "set_state(WorkerState)"},
     {"identify", worker_identify, METH_VARARGS, "identify(pid, start ticks, cpu): whose figures these are from now on"},

@@ -389,6 +389,16 @@ void ab_quic_conn_info(const struct ab_quic *q, const struct ab_quic_conn *c, st
     };
 }
 
+const struct ab_path *ab_quic_conn_path(const struct ab_quic_conn *c)
+{
+    return &c->paths[AB_QUIC_PATH_ACTIVE].to;
+}
+
+const struct ab_quic_counts *ab_quic_conn_counts(const struct ab_quic_conn *c)
+{
+    return &c->counts;
+}
+
 void ab_quic_totals(const struct ab_quic *q, struct ab_quic_totals *t)
 {
     *t = q->totals;

@@ -18,9 +18,51 @@ static bool tell(struct ab_quic_port *p, const struct ab_quic_event *e, const vo
     return true;
 }
 
+/* What a connection has counted since it was looked at last goes into the sums. */
+static void sum_up(struct ab_quic_port *p, struct ab_quic_port_seen *seen, const struct ab_quic_counts *counts)
+{
+    uint64_t *sum = (uint64_t *)&p->counts, *was = (uint64_t *)&seen->counts;
+    const uint64_t *is = (const uint64_t *)counts;
+
+    for (size_t i = 0; i < sizeof(*counts) / sizeof(*is); i++) {
+        sum[i] += is[i] - was[i];
+        was[i] = is[i];
+    }
+}
+
+static void look(struct ab_quic_port *p, uint32_t index)
+{
+    struct ab_quic_port_seen *seen = &p->seen[index];
+    struct ab_quic_conn *c = ab_quic_at(p->quic, index);
+
+    if (!c)
+        return;
+    if (seen->id != ab_quic_conn_id(c))
+        *seen = (struct ab_quic_port_seen){.id = ab_quic_conn_id(c)};
+    sum_up(p, seen, ab_quic_conn_counts(c));
+}
+
+/* The last words of a connection: it may be gone before its turn comes to be looked at. One that never was looked at
+ * takes any free place, and leaves it at once. */
+static void last_look(struct ab_quic_port *p, uint64_t id, const struct ab_quic_closed *closed)
+{
+    struct ab_quic_port_seen none = {.id = id}, *seen = &none;
+
+    for (uint32_t i = 0; i < p->connections; i++)
+        if (p->seen[i].id == id)
+            seen = &p->seen[i];
+    sum_up(p, seen, &closed->counts);
+}
+
 static bool on_event(void *ctx, const struct ab_quic_event *e, const void *body)
 {
-    return tell(ctx, e, body);
+    struct ab_quic_port *p = ctx;
+
+    if (!tell(p, e, body))
+        return false;
+    if (ab_unlikely(e->kind == AB_QUIC_EVENT_CLOSED && e->length >= sizeof(struct ab_quic_closed)))
+        last_look(p, e->conn, body);
+    return true;
 }
 
 static bool on_done(void *ctx, struct ab_quic_conn *c, uint64_t token, enum ab_quic_outcome outcome,
@@ -38,6 +80,8 @@ static bool on_done(void *ctx, struct ab_quic_conn *c, uint64_t token, enum ab_q
                        NULL))
         return false;
     p->outcomes[outcome]++;
+    if (p->tap.done)
+        p->tap.done(p->tap.ctx, c, token, outcome, first_sent_ns);
     return true;
 }
 
@@ -74,6 +118,8 @@ static void on_data(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t
     struct ab_quic_data what = {.conn = ab_quic_conn_id(c), .stream = stream, .offset = offset};
     uint32_t room = p->worker->records.room;
 
+    if (p->tap.data)
+        p->tap.data(p->tap.ctx, c, stream, offset, data, len, fin);
     if (!p->worker->records.ring)
         return;
     for (; len > room; data += room, len -= room, what.offset += room)
@@ -486,6 +532,10 @@ static void port_beat(void *ctx, uint64_t now)
     struct ab_quic_totals t;
 
     (void)now;
+    for (uint32_t i = 0; i < AB_MIN(AB_QUIC_PORT_LOOKS, p->connections); i++) {
+        look(p, p->look_at);
+        p->look_at = p->look_at + 1 < p->connections ? p->look_at + 1 : 0;
+    }
     ab_quic_totals(p->quic, &t);
     AB_STAT_SET(&s->quic_connections, t.connections);
     AB_STAT_SET(&s->quic_slots, t.slots);
@@ -494,34 +544,34 @@ static void port_beat(void *ctx, uint64_t now)
     COUNT(quic_adopted, t.adopted);
     COUNT(quic_refused_full, t.refused_full);
     COUNT(quic_refused_other, p->refused_other);
-    COUNT(quic_packets_sent, t.counts.packets_sent);
-    COUNT(quic_packets_received, t.counts.packets_received);
-    COUNT(quic_packets_lost, t.counts.packets_lost);
-    COUNT(quic_packets_spurious, t.counts.packets_spurious);
-    COUNT(quic_packets_duplicate, t.counts.packets_duplicate);
-    COUNT(quic_aead_failures, t.counts.packets_undecryptable);
+    COUNT(quic_packets_sent, p->counts.packets_sent);
+    COUNT(quic_packets_received, p->counts.packets_received);
+    COUNT(quic_packets_lost, p->counts.packets_lost);
+    COUNT(quic_packets_spurious, p->counts.packets_spurious);
+    COUNT(quic_packets_duplicate, p->counts.packets_duplicate);
+    COUNT(quic_aead_failures, p->counts.packets_undecryptable);
     COUNT(quic_unknown_cids, t.rx_unknown);
     COUNT(quic_malformed, t.rx_malformed);
     COUNT(quic_strays, p->strays);
-    COUNT(quic_bytes_sent, t.counts.bytes_sent);
-    COUNT(quic_bytes_received, t.counts.bytes_received);
-    COUNT(quic_messages_sent, t.counts.messages_sent);
+    COUNT(quic_bytes_sent, p->counts.bytes_sent);
+    COUNT(quic_bytes_received, p->counts.bytes_received);
+    COUNT(quic_messages_sent, p->counts.messages_sent);
     COUNT(quic_messages_acked, p->outcomes[AB_QUIC_OUTCOME_ACKNOWLEDGED]);
     COUNT(quic_failed_closed, p->outcomes[AB_QUIC_OUTCOME_CLOSED]);
     COUNT(quic_failed_reset, p->outcomes[AB_QUIC_OUTCOME_RESET]);
     COUNT(quic_failed_stopped, p->outcomes[AB_QUIC_OUTCOME_STOPPED]);
     COUNT(quic_failed_lost, p->outcomes[AB_QUIC_OUTCOME_LOST]);
     COUNT(quic_failed_expired, p->outcomes[AB_QUIC_OUTCOME_EXPIRED]);
-    COUNT(quic_retransmitted, t.counts.messages_resent);
-    COUNT(quic_streams_received, t.counts.streams_received);
-    COUNT(quic_stream_bytes_received, t.counts.stream_bytes_received);
-    COUNT(quic_datagrams_received, t.counts.datagrams_received);
-    COUNT(quic_ptos, t.counts.ptos);
-    COUNT(quic_congestion, t.counts.congestion_events);
-    COUNT(quic_key_updates, t.counts.key_updates);
-    COUNT(quic_migrations, t.counts.migrations);
-    COUNT(quic_blocked_credit_ns, t.counts.blocked_credit_ns);
-    COUNT(quic_blocked_window_ns, t.counts.blocked_window_ns);
+    COUNT(quic_retransmitted, p->counts.messages_resent);
+    COUNT(quic_streams_received, p->counts.streams_received);
+    COUNT(quic_stream_bytes_received, p->counts.stream_bytes_received);
+    COUNT(quic_datagrams_received, p->counts.datagrams_received);
+    COUNT(quic_ptos, p->counts.ptos);
+    COUNT(quic_congestion, p->counts.congestion_events);
+    COUNT(quic_key_updates, p->counts.key_updates);
+    COUNT(quic_migrations, p->counts.migrations);
+    COUNT(quic_blocked_credit_ns, p->counts.blocked_credit_ns);
+    COUNT(quic_blocked_window_ns, p->counts.blocked_window_ns);
     COUNT(quic_pushed_back, t.pushed_back);
     COUNT(quic_commands, p->commands_done);
     COUNT(quic_events, p->events_told);
@@ -549,8 +599,10 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
     p->worker = w;
     p->lead = AB_MAX_QUEUES;
     p->base = *w->stats;
+    p->connections = config->connections ? config->connections : AB_QUIC_PORT_TABLE;
     p->message = calloc(1, AB_QUIC_PORT_MESSAGE);
-    if (!p->message) {
+    p->seen = calloc(p->connections, sizeof(*p->seen));
+    if (!p->message || !p->seen) {
         rc = ab_fail(err, AB_ENOMEM, "no memory for the QUIC port");
         goto fail;
     }
@@ -582,5 +634,6 @@ void ab_quic_port_free(struct ab_quic_port *p)
     if (p->quic)
         ab_quic_free(p->quic);
     free(p->message);
+    free(p->seen);
     free(p);
 }

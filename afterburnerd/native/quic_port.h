@@ -21,7 +21,24 @@
 
 #define AB_QUIC_PORT_BATCH 64      /* datagrams that leave in one turn at most: as many as a burst brings */
 #define AB_QUIC_PORT_COMMANDS 16   /* commands of one turn */
+#define AB_QUIC_PORT_TABLE 64      /* connections of an engine that is not told how many (quic.h) */
+#define AB_QUIC_PORT_LOOKS 4       /* connections whose counts are summed up in a beat */
 #define AB_QUIC_PORT_MESSAGE 65536 /* longest message that comes in several commands */
+
+/* ab_quic_tap: who else hears what the engine tells, for programs that have the port in their own process (the lab).
+ * The functions may be NULL; of the engine's they may call ab_quic_send. */
+struct ab_quic_tap {
+    void *ctx;
+    void (*data)(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t offset, const uint8_t *data, uint32_t len,
+                 bool fin);
+    void (*done)(void *ctx, struct ab_quic_conn *c, uint64_t token, enum ab_quic_outcome outcome,
+                 uint64_t first_sent_ns);
+};
+
+struct ab_quic_port_seen {
+    uint64_t id; /* of the connection, 0: none */
+    struct ab_quic_counts counts;
+};
 
 struct ab_quic_port {
     struct ab_worker *worker;
@@ -41,6 +58,11 @@ struct ab_quic_port {
     /* Counters that the engine does not keep. */
     uint64_t outcomes[AB_QUIC_OUTCOME_END];
     uint64_t commands_done, events_told, strays, send_drops, refused_other;
+    /* Sums over all connections that there ever were: a few connections a beat are looked at, and each at its end. */
+    struct ab_quic_counts counts;
+    struct ab_quic_port_seen *seen; /* by index in the engine's table: what was summed up */
+    uint32_t connections, look_at;  /* size of the table, next one to look at */
+    struct ab_quic_tap tap;
     struct ab_stats_worker base; /* what the counters stood at when this process began */
     struct ab_quic_ring_end commands, events;
 };

@@ -68,6 +68,9 @@ int main(int argc, char **argv)
         {"socket-ping", ab_lab_socket_ping},       {"socket-pong", ab_lab_socket_pong},
         {"worker-ping", ab_lab_worker_ping},       {"socket-send", ab_lab_socket_send},
         {"socket-receive", ab_lab_socket_receive}, {"engine", ab_lab_engine},
+        {"socket-receive", ab_lab_socket_receive}, {"quic-send", ab_lab_quic_send},
+        {"quic-receive", ab_lab_quic_receive},     {"oneway-send", ab_lab_oneway_send},
+        {"oneway-receive", ab_lab_oneway_receive},
     };
     struct ab_error err = {0};
     struct ab_lab_options o;

@@ -14,6 +14,9 @@ static const struct ab_lab_options defaults = {
     .ring = 2048,       /* */
     .batch = 32,        /* Linux sends at most 32 frames a kick in copy mode (TX_BATCH_SIZE, net/xdp/xsk.c) */
     .suite = 1,         /* AES-128-GCM, what validators take */
+    .conns = 1,
+    .window = 8192, /* messages: more than a round trip of a full link holds */
+    .mtu = 1472,    /* an MTU of 1,500 over IPv4 */
     .cpu = -1,
     .warm_ns = 100000000,
 };
@@ -48,6 +51,13 @@ enum {
     OPT_SUITE,
     OPT_PACK,
     OPT_CRYPTO,
+    OPT_CONNS,
+    OPT_WINDOW,
+    OPT_SERVER,
+    OPT_RX_SOCKET,
+    OPT_TX_SOCKET,
+    OPT_PROBE,
+    OPT_MTU,
 };
 
 static const struct option table[] = {
@@ -80,6 +90,13 @@ static const struct option table[] = {
     {"suite", 1, NULL, OPT_SUITE},
     {"pack", 1, NULL, OPT_PACK},
     {"crypto", 1, NULL, OPT_CRYPTO},
+    {"conns", 1, NULL, OPT_CONNS},
+    {"window", 1, NULL, OPT_WINDOW},
+    {"server", 0, NULL, OPT_SERVER},
+    {"rx-socket", 0, NULL, OPT_RX_SOCKET},
+    {"tx-socket", 0, NULL, OPT_TX_SOCKET},
+    {"probe", 0, NULL, OPT_PROBE},
+    {"mtu", 1, NULL, OPT_MTU},
     {NULL, 0, NULL, 0},
 };
 
@@ -221,6 +238,14 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
     case OPT_BUSY_POLL:
         o->busy_poll = true;
         return 0;
+    case OPT_CONNS:
+        rc = number(&v, name, text, 1, 65536, err);
+        o->conns = (uint32_t)v;
+        return rc;
+    case OPT_WINDOW:
+        rc = number(&v, name, text, 1, 1 << 20, err);
+        o->window = (uint32_t)v;
+        return rc;
     case OPT_SUITE:
         rc = number(&v, name, text, 1, 3, err);
         o->suite = (uint32_t)v;
@@ -232,6 +257,22 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
     case OPT_CRYPTO:
         o->crypto = text;
         return 0;
+    case OPT_SERVER:
+        o->server = true;
+        return 0;
+    case OPT_RX_SOCKET:
+        o->rx_socket = true;
+        return 0;
+    case OPT_TX_SOCKET:
+        o->tx_socket = true;
+        return 0;
+    case OPT_PROBE:
+        o->probe = true;
+        return 0;
+    case OPT_MTU:
+        rc = number(&v, name, text, 1200, 8952, err);
+        o->mtu = (uint32_t)v;
+        return rc;
     }
     return ab_fail(err, AB_EINVAL, "unknown option, or one without its value");
 }

@@ -32,9 +32,16 @@ struct ab_lab_options {
     uint32_t frame_size;      /* of the packet memory */
     uint32_t ring;            /* entries of each ring */
     uint32_t batch;           /* packets a system call */
-    uint32_t suite;           /* engine: enum ab_quic_suite */
-    uint32_t pack;            /* engine: transactions in one packet at most, 0: as many as fit */
-    const char *crypto;       /* engine: backend of quic_crypto.h, NULL: auto */
+    uint32_t suite;           /* QUIC: enum ab_quic_suite */
+    uint32_t pack;            /* QUIC: transactions in one packet at most, 0: as many as fit */
+    const char *crypto;       /* QUIC: backend of quic_crypto.h, NULL: auto */
+    uint32_t conns;           /* QUIC: connections */
+    uint32_t window;          /* QUIC: messages sent and not yet acknowledged at most */
+    bool server;              /* QUIC: this end is the server */
+    bool rx_socket;           /* QUIC: receive through a UDP socket, not AF_XDP */
+    bool tx_socket;           /* QUIC: send through a UDP socket, not AF_XDP */
+    bool probe;               /* QUIC: messages are probes, `rate` a second, of which the other end takes the latency */
+    uint32_t mtu;             /* QUIC: UDP payload */
     int nice;                 /* nice value; the product's worker runs at -10 */
     int cpu;                  /* to pin to, -1: anywhere */
     bool generic;             /* attach the program in generic mode */

@@ -1,0 +1,102 @@
+/* One-way latency over bare AF_XDP: the floor of `bench latency`. One frame every 1/rate s carries the sender's clock,
+ * which is the receiver's too: both are on one machine. Both ends spin, with few frames, as in pingpong.c. */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "bare.h"
+#include "frame.h"
+#include "modes.h"
+#include "pace.h"
+#include "samples.h"
+
+int ab_lab_oneway_send(const struct ab_lab_options *o, struct ab_error *err)
+{
+    const uint32_t head = ab_lab_frame_header(o);
+    struct ab_lab_payloads payloads = {0};
+    struct ab_lab_pace pace;
+    uint64_t sent = 0, now;
+    uint32_t len = 0, index, done;
+    struct ab_bare b;
+    int rc = ab_bare_open(&b, o, false, err);
+
+    if (rc)
+        return rc;
+    if ((rc = ab_lab_payloads_load(&payloads, o, err)))
+        goto out;
+    if (payloads.largest < AB_LAB_PROBE_BYTES) {
+        rc = ab_fail(err, AB_EINVAL, "--size %u: a probe has %d bytes", o->size, AB_LAB_PROBE_BYTES);
+        goto out;
+    }
+    for (uint32_t i = 0; i < b.sends; i++)
+        len = ab_lab_frame_build(b.area + (uint64_t)i * b.frame_size, o, &payloads, 0);
+    ab_lab_ready();
+    now = ab_now_ns();
+    ab_lab_pace_init(&pace, o, now);
+    while (!ab_lab_stop && !ab_lab_pace_over(&pace, sent, now)) {
+        uint64_t addr = sent % b.sends * b.frame_size;
+
+        if (ab_lab_pace_due(&pace, sent, now) && xsk_ring_prod__reserve(&b.tx, 1, &index)) {
+            /* The receiver does not look at checksums, no more than the product does by default. */
+            ab_lab_probe_set(b.area + addr + head, ab_now_ns(), sent++);
+            *xsk_ring_prod__tx_desc(&b.tx, index) = (struct xdp_desc){.addr = addr, .len = len};
+            xsk_ring_prod__submit(&b.tx, 1);
+            if ((rc = ab_bare_kick(&b))) {
+                ab_fail(err, rc, "sendto(AF_XDP): %s", strerror(-rc));
+                goto out;
+            }
+        }
+        if ((done = xsk_ring_cons__peek(&b.comp, 64, &index)))
+            xsk_ring_cons__release(&b.comp, done);
+        now = ab_now_ns();
+    }
+    printf("{\"final\":true,\"queued\":%llu,\"now_ns\":%llu}\n", (unsigned long long)sent, (unsigned long long)now);
+out:
+    ab_lab_payloads_free(&payloads);
+    ab_bare_close(&b);
+    return rc;
+}
+
+int ab_lab_oneway_receive(const struct ab_lab_options *o, struct ab_error *err)
+{
+    const uint32_t head = ab_lab_frame_header(o);
+    struct ab_lab_samples samples = {0};
+    uint64_t now, begin, sent, sequence, next = 0, gaps = 0;
+    struct ab_bare b;
+    uint32_t rx, to;
+    int rc = ab_bare_open(&b, o, true, err);
+
+    if (rc)
+        return rc;
+    if ((rc = ab_lab_samples_init(&samples, 4000000, err)))
+        goto out;
+    ab_lab_ready();
+    begin = now = ab_now_ns();
+    for (uint32_t spins = 1; !ab_lab_stop; spins++) {
+        if (!xsk_ring_cons__peek(&b.rx, 1, &rx)) {
+            if (spins % 4096 == 0 && o->duration_ns && ab_now_ns() - begin >= o->duration_ns)
+                break;
+            continue;
+        }
+        struct xdp_desc d = *xsk_ring_cons__rx_desc(&b.rx, rx);
+
+        xsk_ring_cons__release(&b.rx, 1);
+        if (ab_lab_frame_is_udp_to(b.area + d.addr, d.len, o->from.sin6_port) && d.len > head &&
+            ab_lab_probe_get(b.area + d.addr + head, d.len - head, &sent, &sequence)) {
+            now = ab_now_ns();
+            gaps += sequence != next;
+            next = sequence + 1;
+            if (now - begin >= o->warm_ns)
+                ab_lab_samples_add(&samples, now - sent);
+        }
+        if (xsk_ring_prod__reserve(&b.fill, 1, &to)) {
+            *xsk_ring_prod__fill_addr(&b.fill, to) = d.addr & ~(uint64_t)(b.frame_size - 1);
+            xsk_ring_prod__submit(&b.fill, 1);
+        }
+    }
+    samples.lost = gaps;
+    ab_lab_samples_print(&samples);
+out:
+    ab_lab_samples_fini(&samples);
+    ab_bare_close(&b);
+    return rc;
+}
