@@ -17,10 +17,8 @@ import pytest
 
 from afterburnerd import client
 from afterburnerd.abi.stats import StatsReader
-from afterburnerd.supervisor import hugepages
-from tests import netns
-from tests.hugepages import free as free_hugepages
-from tests.hugepages import reserve as reserve_hugepages
+from afterburnerd.supervisor import hugepages as memory
+from tests import hugepages, netns
 from tests.net import frames
 from tests.system.daemonrig import PORT, RAW, ROOT, Daemon, alive
 
@@ -464,21 +462,32 @@ def test_a_start_that_takes_too_long_is_refused_and_not_taken_for_a_missing_mode
 
 @pytest.mark.bpf
 def test_memory_that_lies_partly_in_huge_pages_is_told_with_what_is_missing(tmp_path: Path) -> None:
-    # 4 for the first queue, 2 of 4 for the second
-    with free_hugepages(6) as there, netns.pair(queues=2) as rig:
-        if not there:
-            pytest.skip("this machine has no 6 free huge pages to give")
-        total, free = hugepages.reserved()
-        with Daemon(rig, tmp_path) as daemon:
-            notice = next(n for n in daemon.status().notices if "normal pages" in n.text)
-            assert notice.text.startswith("packet memory of 1 queue lies in normal pages")
-            assert notice.hint.startswith(f"sysctl vm.nr_hugepages={total - free + 8},")
-            assert daemon.value("worker", "huge_pages") == 0
-            reserve_hugepages(total - free + 8)
-            daemon.write_config(memory="huge_pages = 'require'")
-            assert daemon.reload().ok
-            assert not daemon.status().notices
-            assert daemon.value("worker", "huge_pages") == 1
+    with netns.pair(queues=2) as rig:
+
+        def test(pool: hugepages.Pool) -> None:
+            free = memory.reserved()[1]
+            pool.add(6 - free)  # 4 for the first queue, 2 of 4 for the second
+            pool.check(ours=0)
+            with Daemon(rig, tmp_path) as daemon:
+                ours = hugepages.used_by(daemon.plane_pid())
+                pool.check(ours)
+                notices = daemon.status().notices
+                pool.check(ours)
+                assert ours == 4
+                notice = next(n for n in notices if "normal pages" in n.text)
+                assert notice.text.startswith("packet memory of 1 queue lies in normal pages")
+                assert notice.hint.startswith(f"sysctl vm.nr_hugepages={pool.total + 2},")
+                assert daemon.value("worker", "huge_pages") == 0
+                pool.add(2)
+                daemon.write_config(memory="huge_pages = 'require'")
+                result = daemon.reload()
+                pool.check(hugepages.used_by(daemon.plane_pid()))
+                assert result.ok
+                assert hugepages.used_by(daemon.plane_pid()) == 8
+                assert not daemon.status().notices
+                assert daemon.value("worker", "huge_pages") == 1
+
+        hugepages.undisturbed(test)
 
 
 def test_a_captured_port_that_is_taken_is_refused_in_socket_mode(rig: netns.Pair, tmp_path: Path) -> None:
