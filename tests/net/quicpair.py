@@ -9,12 +9,13 @@ workers live in the test's process and are driven turn by turn, so a test decide
 from __future__ import annotations
 
 import mmap
+import os
 import random
 import socket
 import struct
 from collections.abc import Callable
 from ipaddress import ip_address
-from typing import Literal
+from typing import Literal, Protocol
 
 from afterburnerd.abi import schema
 from afterburnerd.abi.layout import (
@@ -53,6 +54,29 @@ CONN = 7
 SLOTS, SLOT_BYTES = 4096, 2048  # of the record ring: with room for any frame
 RX_SLOT, TX_SLOT = 0, 1  # the second only where it is of another kind
 TURNS = 64  # of a worker at a time
+RULE_OFF = BLOCK["worker"].words * 8
+QUEUE_OFF = RULE_OFF + 64 * BLOCK["rule"].words * 8
+
+
+def memory(size: int) -> int:
+    fd = os.memfd_create("afterburner-test")
+    os.ftruncate(fd, size)
+    return fd
+
+
+class Worker(Protocol):
+    """What a side needs of lib.Worker, or of a process that has one."""
+
+    def set_rules(self, rules: bytes, /) -> None: ...
+    def open_udp(self, slot: int, fd: int, quic: bool = False, /) -> None: ...
+    def open_xsk(
+        self, slot: int, fd: int, ifindex: int, queue: int, frames: int, frame_size: int, ring: int, huge_pages: int,
+        mode: int, generic: bool, multi_buffer: bool, busy_poll: bool, busy_usecs: int, busy_budget: int,
+        verify_udp: bool,
+    ) -> object: ...  # fmt: skip
+    def close_slot(self, slot: int, /) -> None: ...
+    def run(self, turns: int = 0, /) -> object: ...
+    def close(self) -> None: ...
 
 
 class Side:
@@ -73,20 +97,16 @@ class Side:
     ) -> None:
         self.name = name
         self.end, peer = (rig.near, rig.far) if name == "client" else (rig.far, rig.near)
-        self.rule_off = BLOCK["worker"].words * 8
-        self.queue_off = self.rule_off + 64 * BLOCK["rule"].words * 8
-        self.stats = mmap.mmap(-1, self.queue_off + 64 * BLOCK["queue"].words * 8)
-        self.bell = mmap.mmap(-1, 4096)
-        self.worker = lib.Worker(
-            index=0, stats=self.stats, bell=self.bell, worker_off=0, rule_off=self.rule_off, queue_off=self.queue_off,
-            queue_stride=BLOCK["queue"].words * 8,
-        )  # fmt: skip
-        self.records = mmap.mmap(-1, RecordRing.SIZE + SLOTS * SLOT_BYTES)
+        self.shared = {
+            "stats": memory(QUEUE_OFF + 64 * BLOCK["queue"].words * 8),
+            "bell": memory(4096),
+            "records": memory(RecordRing.SIZE + SLOTS * SLOT_BYTES),
+        }
+        self.stats, self.bell, self.records = (mmap.mmap(fd, 0) for fd in self.shared.values())
         self.records[: RecordRing.SIZE] = RecordRing(
             magic=RECORD_MAGIC, version=schema.VERSION, slot_bytes=SLOT_BYTES, slots=SLOTS
         ).pack()
         self.read = 0
-        self.worker.set_records(self.records)
         self.command_ring = Ring.create("commands", 64, QUIC_COMMAND_BYTES)
         self.event_ring = Ring.create("events", 64, QUIC_EVENT_BYTES)
         self.commands, self.consumer = Producer(self.command_ring), Consumer(self.event_ring)
@@ -107,17 +127,26 @@ class Side:
             slot=RX_SLOT if rx == tx else TX_SLOT,
         )
         self.program: XdpProgram | None = None
+        self.worker = self.make_worker()
         self.receives_by = rx
         self.verify = verify
         self.worker.set_rules(Rule(addr=mapped(self.local), port=PORTS[name], decoder=Decoder.QUIC).pack())
         for slot, kind in ((RX_SLOT, rx), (TX_SLOT, tx)):
             if slot == RX_SLOT or rx != tx:
                 self._open(slot, kind, frames, sndbuf, receives=slot == RX_SLOT)
-        self.worker.open_engine(
-            memoryview(self.command_ring._map),
-            memoryview(self.event_ring._map),
-            **{"connections": 8, "messages": 2048, "packets": 8192, "streams": 64, "seed": 1, **config},
-        )
+        self.open_engine({"connections": 8, "messages": 2048, "packets": 8192, "streams": 64, "seed": 1, **config})
+
+    def make_worker(self) -> Worker:
+        worker = lib.Worker(
+            index=0, stats=self.stats, bell=self.bell, worker_off=0, rule_off=RULE_OFF, queue_off=QUEUE_OFF,
+            queue_stride=BLOCK["queue"].words * 8,
+        )  # fmt: skip
+        worker.set_records(self.records)
+        return worker
+
+    def open_engine(self, config: dict[str, int]) -> None:
+        assert isinstance(self.worker, lib.Worker)
+        self.worker.open_engine(self.command_ring.bytes, self.event_ring.bytes, **config)
 
     def _open(self, slot: int, kind: By, frames: int, sndbuf: int, receives: bool) -> None:
         with self.end.entered():
@@ -158,6 +187,8 @@ class Side:
             self.xsk.close()
         self.command_ring.close()
         self.event_ring.close()
+        for fd in self.shared.values():
+            os.close(fd)
 
     # --- what the supervisor does ---
 
@@ -197,7 +228,7 @@ class Side:
 
     def word(self, name: str, slot: int = -1) -> int:
         """A statistic of the worker, or of one of its sources."""
-        block, at = ("worker", 0) if slot < 0 else ("queue", self.queue_off + slot * BLOCK["queue"].words * 8)
+        block, at = ("worker", 0) if slot < 0 else ("queue", QUEUE_OFF + slot * BLOCK["queue"].words * 8)
         for s in BLOCK[block].stats:
             if s.name == name:
                 return int.from_bytes(self.stats[at : at + 8], "little")
