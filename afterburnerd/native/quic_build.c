@@ -10,6 +10,14 @@ static bool keep_key(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 {
     struct ab_quic_keys *k = &c->keys;
 
+    /* Where updates follow each other faster than 3 PTO, the former receiving key has to go early (6.5 allows it):
+     * packets that were overtaken are lost with it, but no key is used up. */
+    if (ab_unlikely(k->sealed >= k->update_at + k->update_at / 2 && k->confirmed && !k->ahead &&
+                    k->tx_generation == k->rx_generation) &&
+        ab_quic_keys_ahead(k, &q->crypto)) {
+        ab_quic_conn_error(q, c, AB_QUIC_ERROR_INTERNAL, 0, "key derivation failed", now);
+        return false;
+    }
     if ((k->wanted || k->sealed >= k->update_at) && c->confirmed && ab_quic_keys_may_update(k)) {
         ab_quic_seal_pending(q); /* what was built is sealed with the key that it was built for */
         if (ab_quic_keys_advance_tx(k, &q->crypto, c->sent.next)) {

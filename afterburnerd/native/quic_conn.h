@@ -339,6 +339,8 @@ int ab_quic_in_reset(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
 int ab_quic_in_stop(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 int ab_quic_in_max_stream_data(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 int ab_quic_in_stream_blocked(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
+/* ab_quic_in_blocked: the peer waits for credit: it hears of what there is, even if that is little. */
+void ab_quic_in_blocked(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 int ab_quic_in_crypto(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 
 /* --- quic_acked.c: fate of sent packets ------------------------------------------------------------------------- */

@@ -81,12 +81,13 @@ static void rx_over(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index)
     ab_quic_conn_stream_over(q, c, index);
 }
 
-/* Raises a stream's limit when half of its window was told. */
-static int stream_credit(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_stream *t)
+/* Raises a stream's limit when half of its window was told, or when the peer is blocked by it and there is any room. */
+static int stream_credit(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_stream *t, bool blocked)
 {
     struct ab_quic_frame f = {.type = AB_QUIC_FRAME_MAX_STREAM_DATA, .limit = {.id = t->id}};
 
-    if (t->rx_final != AB_QUIC_NO_SIZE || t->rx_told + t->rx_window - t->rx_limit <= t->rx_window / 2)
+    if (t->rx != AB_QUIC_RX_OPEN || t->rx_final != AB_QUIC_NO_SIZE ||
+        t->rx_told + t->rx_window - t->rx_limit <= (blocked ? 0 : t->rx_window / 2))
         return 0;
     t->rx_limit = t->rx_told + t->rx_window;
     f.limit.value = t->rx_limit;
@@ -151,7 +152,7 @@ static int stream_object(struct ab_quic *q, struct ab_quic_conn *c, uint32_t ind
         rx_over(q, c, index);
         return 0;
     }
-    return stream_credit(q, c, t);
+    return stream_credit(q, c, t, false);
 }
 
 int ab_quic_in_stream(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)
@@ -245,10 +246,34 @@ int ab_quic_in_stream_blocked(struct ab_quic *q, struct ab_quic_conn *c, const s
 {
     uint64_t id = f->limit.id;
     uint32_t index;
+    int rc;
 
     if (is_ours(c, id) && id & AB_QUIC_ID_UNI)
         return AB_QUIC_ERROR_STREAM_STATE;
-    return find(q, c, id, false, &index);
+    rc = find(q, c, id, false, &index);
+    if (rc || index == AB_QUIC_NIL)
+        return rc;
+    return stream_credit(q, c, &q->streams.objects[index], f->limit.value >= q->streams.objects[index].rx_limit);
+}
+
+void ab_quic_in_blocked(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)
+{
+    uint32_t bit = 0;
+
+    switch (f->type) {
+    case AB_QUIC_FRAME_DATA_BLOCKED:
+        if (c->rx_told + c->rx_window > c->rx_limit)
+            bit = AB_QUIC_CTL_MAX_DATA;
+        break;
+    case AB_QUIC_FRAME_STREAMS_BLOCKED_UNI:
+        if (ab_quic_idset_goal(&c->uni_in) > c->uni_in.limit)
+            bit = AB_QUIC_CTL_MAX_STREAMS_UNI;
+        break;
+    default:
+        if (ab_quic_idset_goal(&c->bidi_in) > c->bidi_in.limit)
+            bit = AB_QUIC_CTL_MAX_STREAMS_BIDI;
+    }
+    c->control |= bit;
 }
 
 int ab_quic_in_crypto(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)

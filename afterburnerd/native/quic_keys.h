@@ -71,4 +71,11 @@ static inline bool ab_quic_keys_may_update(const struct ab_quic_keys *k)
     return k->confirmed && k->ahead && k->tx_generation == k->rx_generation;
 }
 
+/* ab_quic_keys_scarce: the sending key is nearly used up and cannot be updated yet: what is left of it is for ACKs,
+ * probes, and the end. */
+static inline bool ab_quic_keys_scarce(const struct ab_quic_keys *k)
+{
+    return k->sealed >= k->seal_limit - k->seal_limit / 4 && !ab_quic_keys_may_update(k);
+}
+
 #endif

@@ -124,7 +124,7 @@ void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
             break;
         case AB_QUIC_SLOT_STREAM:
             if (q->streams.objects[slot->object].tx == AB_QUIC_TX_RESET) {
-                ab_quic_slot_end(q, c, index, AB_QUIC_OUTCOME_RESET);
+                ab_quic_slot_end(q, c, index, q->streams.objects[slot->object].fate);
                 break;
             }
             goto again;
@@ -278,6 +278,7 @@ int ab_quic_stream_reset_tx(struct ab_quic *q, struct ab_quic_conn *c, uint32_t 
         return rc;
     stop_sending(q, c, index);
     t->tx = AB_QUIC_TX_RESET;
+    t->fate = (uint8_t)outcome;
     /* One more than there are, so that the object outlives the settling of its queue. */
     t->tx_pending++;
     ab_quic_queue_end(q, c, &t->queue, outcome);

@@ -203,9 +203,11 @@ static int frame(struct ab_quic *q, struct ab_quic_conn *c, const struct incomin
     switch (f->type) {
     case AB_QUIC_FRAME_PADDING:
     case AB_QUIC_FRAME_PING:
+        return 0;
     case AB_QUIC_FRAME_DATA_BLOCKED:
     case AB_QUIC_FRAME_STREAMS_BLOCKED_BIDI:
     case AB_QUIC_FRAME_STREAMS_BLOCKED_UNI:
+        ab_quic_in_blocked(q, c, f);
         return 0;
     case AB_QUIC_FRAME_ACK:
     case AB_QUIC_FRAME_ACK_ECN:

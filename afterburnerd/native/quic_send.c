@@ -39,11 +39,11 @@ static void put_state(struct ab_quic_conn *c, struct ab_quic_builder *b)
             ok = put_limit(b, AB_QUIC_FRAME_MAX_DATA, c->rx_limit);
             break;
         case AB_QUIC_CTL_MAX_STREAMS_UNI:
-            c->uni_in.limit = AB_MAX(c->uni_in.limit, c->uni_in.base + c->uni_in.credit);
+            c->uni_in.limit = AB_MAX(c->uni_in.limit, ab_quic_idset_goal(&c->uni_in));
             ok = put_limit(b, AB_QUIC_FRAME_MAX_STREAMS_UNI, c->uni_in.limit);
             break;
         case AB_QUIC_CTL_MAX_STREAMS_BIDI:
-            c->bidi_in.limit = AB_MAX(c->bidi_in.limit, c->bidi_in.base + c->bidi_in.credit);
+            c->bidi_in.limit = AB_MAX(c->bidi_in.limit, ab_quic_idset_goal(&c->bidi_in));
             ok = put_limit(b, AB_QUIC_FRAME_MAX_STREAMS_BIDI, c->bidi_in.limit);
             break;
         case AB_QUIC_CTL_DATA_BLOCKED:
@@ -406,7 +406,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         content = false;
     }
     /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
-    if (content && !c->probes && ab_unlikely(records_short(q, c)))
+    if (content && !c->probes && ab_unlikely(records_short(q, c) || ab_quic_keys_scarce(&c->keys)))
         content = false;
     if (may && c->rtt.sampled && (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room &&
         path->validated && build_probe(q, c, out, probe, now))

@@ -27,6 +27,7 @@
 
 struct ab_quic_idset {
     uint64_t base;   /* streams below are over */
+    uint64_t over;   /* streams that are over, wherever */
     uint64_t limit;  /* streams that the peer may have opened so far: our MAX_STREAMS */
     uint64_t opened; /* streams that it has opened, by the highest seen */
     uint64_t *bits;  /* over, by number modulo window */
@@ -44,14 +45,24 @@ void ab_quic_idset_slide(struct ab_quic_idset *s);
 static inline void ab_quic_idset_end(struct ab_quic_idset *s, uint64_t n)
 {
     s->bits[(n & s->mask) / 64] |= 1ULL << (n % 64);
+    s->over++;
     if (n == s->base)
         ab_quic_idset_slide(s);
 }
 
-/* ab_quic_idset_due: whether so much of the credit was used up that the peer should be told of more. */
+/* ab_quic_idset_goal: the limit that the peer may be told: as many open streams as the credit says, as long as each has
+ * its bit: one that stays open for ever stops the others when they are a whole window ahead of it. */
+static inline uint64_t ab_quic_idset_goal(const struct ab_quic_idset *s)
+{
+    return AB_MIN(s->over + s->credit, s->base + s->mask + 1);
+}
+
+/* ab_quic_idset_due: whether so much of the credit was used up that the peer should be told of more; or all of it. */
 static inline bool ab_quic_idset_due(const struct ab_quic_idset *s)
 {
-    return s->base + s->credit - s->limit > s->credit / 4;
+    uint64_t goal = ab_quic_idset_goal(s);
+
+    return goal > s->limit + s->credit / 4 || ab_unlikely(goal > s->limit && s->opened >= s->limit);
 }
 
 enum ab_quic_tx_state {
@@ -76,7 +87,8 @@ struct ab_quic_stream {
     bool sending;        /* in that ring */
     bool stopped;        /* we sent STOP_SENDING */
     bool blocked_told;   /* STREAM_DATA_BLOCKED was sent for tx_limit */
-    uint8_t pad[3];
+    uint8_t fate;        /* TX_RESET: enum ab_quic_outcome of what was not acknowledged */
+    uint8_t pad[2];
     /* receiving: bytes, offsets in the stream */
     uint64_t rx_told;    /* told to the sink up to here */
     uint64_t rx_highest; /* highest offset seen */
