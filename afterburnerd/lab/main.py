@@ -13,7 +13,19 @@ import msgspec
 
 from .. import __version__
 from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
-from . import bench_crypto, bench_daemon, bench_raw, bench_xdp, demo, emit, exits, flood, rig
+from . import (
+    bench_crypto,
+    bench_daemon,
+    bench_latency,
+    bench_raw,
+    bench_tps,
+    bench_xdp,
+    demo,
+    emit,
+    exits,
+    flood,
+    rig,
+)
 
 PROG = "afterburner-lab"
 
@@ -78,6 +90,24 @@ def build_parser() -> Parser:
             bench_daemon.run,
             "measure what the daemon costs its host, and how soon it is back",
             bench_daemon.EXAMPLES,
+            benches,
+        )
+    )
+    bench_latency.add_arguments(
+        command(
+            "latency",
+            bench_latency.run,
+            "measure one-way latency over our QUIC against bare AF_XDP",
+            bench_latency.EXAMPLES,
+            benches,
+        )
+    )
+    bench_tps.add_arguments(
+        command(
+            "tps",
+            bench_tps.run,
+            "measure transactions a second over our QUIC, delivered and acknowledged",
+            bench_tps.EXAMPLES,
             benches,
         )
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 
-_DURATION = {"ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
 _SCALE = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 def duration(text: str) -> float:
     """Seconds. An argparse type: its errors become usage errors."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|)", text)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|)", text)
     if not found or not 0 < (seconds := float(found[1]) * _DURATION[found[2]]) <= 86400:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration: write 500ms, 30s or 2m (a day at most)")
     return seconds

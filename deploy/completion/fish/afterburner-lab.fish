@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench xdp' 'bench crypto' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --backend --broken --count --cpu --duration --flows --idle --interface --kills --loss-duration --mode --mtu --name --queue --queues --rate --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suites --svg --to --via --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --backend --broken --conns --count --cpu --duration --flows --idle --interface --interval --kills --loss-duration --mode --mtu --name --queue --queues --rate --receiver-cpu --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suite --suites --svg --to --via --ways --window --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -123,6 +123,26 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l id
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l scrapes -x -d 'scrapes (default: 200)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -l kills -x -d 'kills of the data plane (default: 5)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench daemon' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a latency -d 'Measure one-way latency over our QUIC against bare AF_XDP.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l rounds -x -d 'rounds (default: 5)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l duration -x -d 'of each measurement (default: 1s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l interval -x -d 'between two messages (default: 10us)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l conns -x -d 'connections of the contender with many (default: 4096)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a tps -d 'Measure transactions a second over our QUIC, delivered and acknowledged.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l rounds -x -d 'rounds (default: 5)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l duration -x -d 'of each measurement (default: 1s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l suite -xka "aes128 aes256 chacha20" -d 'cipher (default: aes128)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l conns -x -d 'connections (default: 1)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l window -x -d 'messages on the way at most (default: 8192)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l ways -x -d 'of afxdp, socket, mixed'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a xdp -d 'Measure what the XDP program costs a frame, by what becomes of it.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l rounds -x -d 'rounds of each side, in turns (default: 21)'

@@ -1,0 +1,235 @@
+"""`afterburner-lab bench latency`: one-way latency of small messages over our QUIC, beside bare AF_XDP in the same run.
+
+    sender, CPU s                                             receiver, CPU w
+  ours      probe, 17 bytes, one every --interval  ----->     takes its clock out when the stream's FIN is there
+  floor     bare AF_XDP frame of the same length   ----->     the same, nothing else
+  sockets   our engine over UDP sockets            ----->
+  many      ours, spread over --conns connections  ----->
+
+Each message is a stream of its own, encrypted, acknowledged, on real AF_XDP over veth; both ends are the data plane's own worker
+with its engine, adopted without a handshake (native/quic_end.h). The clock of both ends is the same, so one way is measured, not
+half of a round trip. Contenders take turns in each round, figures are medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from collections.abc import Callable
+
+import msgspec
+
+from ..cli import EXIT_UNREACHABLE, ToolError
+from . import exits, quantities, quic_pair, report, rig
+from .daemon import usable_cpus
+from .labio import Labio, Samples
+from .quic_pair import AFXDP, SOCKET, Cores, Load, Outcome, Way
+
+EXAMPLES = """\
+examples:
+  sudo afterburner-lab bench latency
+  sudo afterburner-lab bench latency --interval 100us --rounds 9 --json > latency.json
+"""
+PROBE_BYTES = 17
+# What a packet with one probe has around it: short header with 8 bytes of connection ID and 2 of number, STREAM head, tag.
+PACKET_BYTES = PROBE_BYTES + 1 + 8 + 2 + 4 + 16
+FLOOR_FRAMES = 128  # what is in use stays in the nearest cache
+
+
+class Round(msgspec.Struct):
+    ours: Outcome | None = None
+    many: Outcome | None = None
+    sockets: Outcome | None = None
+    floor: Samples | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument(
+        "--duration", type=quantities.duration, default=1.0, metavar="TIME", help="of each measurement (default: 1s)"
+    )
+    parser.add_argument(
+        "--interval",
+        type=quantities.duration,
+        default=10e-6,
+        metavar="TIME",
+        help="between two messages (default: 10us)",
+    )
+    parser.add_argument(
+        "--conns", type=int, default=4096, metavar="N", help="connections of the contender with many (default: 4096)"
+    )
+    add_cores(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
+
+
+def add_cores(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sender-cpu", type=int, metavar="N", help="CPU of the sender (default: the one before)")
+    parser.add_argument("--receiver-cpu", type=int, metavar="N", help="CPU of the receiver (default: the last)")
+
+
+def cores(args: argparse.Namespace) -> Cores:
+    cpus = usable_cpus()
+    if len(cpus) < 2:
+        raise ToolError("this benchmark needs two CPUs: both ends spin", EXIT_UNREACHABLE)
+    receiver = args.receiver_cpu if args.receiver_cpu is not None else cpus[-1]
+    others = [cpu for cpu in cpus if cpu != receiver]
+    sender = args.sender_cpu if args.sender_cpu is not None else others[-1]
+    if sender not in cpus or receiver not in cpus or sender == receiver:
+        raise ToolError(f"--sender-cpu and --receiver-cpu: two different ones of {', '.join(map(str, cpus))}", 64)
+    return Cores(sender, receiver)
+
+
+def run(args: argparse.Namespace) -> int:
+    chosen = cores(args)
+    if args.rounds < 1 or not 1 <= args.conns <= 65536:
+        raise ToolError("--rounds: at least 1; --conns: 1 to 65536", 64)
+    rate = round(1 / args.interval)
+    load = Load(size=PROBE_BYTES, probe=True, rate=rate, seconds=args.duration)
+    facts, stolen = report.machine(), report.steal_seconds()
+    rounds = []
+    with rig.standing(rig.plan(f"bl{os.getpid()}", isolated=True)) as standing:
+        for n in range(args.rounds):
+            rounds.append(one_round(standing, chosen, load, args.conns, n))
+            report.say(f"round {n + 1} of {args.rounds}: {_spoken(rounds[-1])}")
+    return report.publish(
+        report.Report(
+            bench="latency",
+            machine=facts,
+            settings={
+                "rounds": args.rounds,
+                "seconds": args.duration,
+                "interval_seconds": args.interval,
+                "message_bytes": PROBE_BYTES,
+                "connections_of_many": args.conns,
+                "sender_cpu": chosen.sender,
+                "receiver_cpu": chosen.receiver,
+                "steal_seconds": round(report.steal_seconds() - stolen, 3),
+            },
+            results=tuple(results(rounds)),
+        ),
+        args.json,
+    )
+
+
+def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int) -> Round:
+    done = Round()
+
+    def contend(way: Way, which: Load) -> Outcome:
+        outcome = quic_pair.run(standing, chosen, which, way, way)
+        if outcome.receiver.messages != outcome.sender.accepted or outcome.sender.failed:
+            raise ToolError(
+                f"{outcome.sender.accepted} messages were sent by {way.name}, {outcome.receiver.messages} arrived",
+                EXIT_UNREACHABLE,
+            )
+        return outcome
+
+    def ours() -> None:
+        done.ours = contend(AFXDP, load)
+
+    def many() -> None:
+        done.many = contend(AFXDP, msgspec.structs.replace(load, conns=conns))
+
+    def sockets() -> None:
+        done.sockets = contend(SOCKET, load)
+
+    def floor() -> None:
+        done.floor = bare(standing, chosen, load)
+
+    turns = [ours, floor, many, sockets]
+    for i in range(len(turns)):
+        turns[(n + i) % len(turns)]()
+    return done
+
+
+def bare(standing: rig.Rig, chosen: Cores, load: Load) -> Samples:
+    """One-way latency of a bare AF_XDP frame as long as our packet."""
+    common: dict[str, str | int | bool | None] = {
+        "size": PACKET_BYTES, "frames": FLOOR_FRAMES, "ring": FLOOR_FRAMES // 2, "nice": quic_pair.NICE,
+        "sport": quic_pair.CLIENT_PORT, "dport": quic_pair.SERVER_PORT,
+    }  # fmt: skip
+    near, far = standing.sender, standing.daemon
+    with Labio(
+        "oneway-receive", netns=far.netns, device=far.device, cpu=chosen.receiver, warm_ms=load.warm_ms,
+        from_=far.ipv4, to=near.ipv4, **{**common, "sport": quic_pair.SERVER_PORT, "dport": quic_pair.CLIENT_PORT},
+    ) as receiver:  # fmt: skip
+        receiver.wait_ready()
+        with Labio(
+            "oneway-send", netns=near.netns, device=near.device, cpu=chosen.sender, smac=near.mac, dmac=far.mac,
+            from_=near.ipv4, to=far.ipv4, rate=load.rate, duration_ms=round(load.seconds * 1000), **common,
+        ) as sender:  # fmt: skip
+            sender.result(load.seconds + 30)
+        exits.sleep(0.05)
+        receiver.process.terminate()
+        samples = receiver.samples(10)
+    if not samples.count:
+        raise ToolError("the floor: not one frame arrived", EXIT_UNREACHABLE)
+    return samples
+
+
+def results(rounds: list[Round]) -> list[report.Result]:
+    def at(who: str, point: str) -> float:
+        found: list[Outcome | Samples | None] = [getattr(one, who) for one in rounds]
+        samples = [s.samples if isinstance(s, Outcome) else s for s in found]
+        values: list[float] = [getattr(s, point) / 1e9 for s in samples if s is not None]
+        return statistics.median(values)
+
+    def per_message(of: Callable[[Outcome], float]) -> float:
+        return statistics.median(of(one.ours) for one in rounds if one.ours)
+
+    def against(figure: str, point: str, who: str, goal_ratio: float | None) -> report.Result:
+        return report.result(
+            figure,
+            "s",
+            at("ours", point),
+            reference="bare AF_XDP, one way" if who == "floor" else "our engine over UDP sockets",
+            reference_value=at(who, point),
+            goal_ratio=goal_ratio,
+            better="lower",
+        )
+
+    return [
+        against("oneway_p50", "p50", "floor", 2.0),
+        against("oneway_p90", "p90", "floor", None),
+        against("oneway_p99", "p99", "floor", 3.0),
+        against("oneway_p999", "p999", "floor", None),
+        against("oneway_max", "max", "floor", None),
+        against("oneway_p50_sockets", "p50", "sockets", None),
+        against("oneway_p99_sockets", "p99", "sockets", None),
+        report.result(
+            "p99_at_4096",
+            "s",
+            at("many", "p99"),
+            reference="one connection",
+            reference_value=at("ours", "p99"),
+            goal_ratio=1.5,
+            better="lower",
+        ),
+        report.result(
+            "p50_at_4096", "s", at("many", "p50"), reference="one connection", reference_value=at("ours", "p50")
+        ),
+        report.result(
+            "sender_time_per_message", "s", per_message(lambda o: o.sender.busy_ns / 1e9 / o.sender.accepted)
+        ),
+        report.result(
+            "receiver_time_per_message", "s", per_message(lambda o: o.receiver.busy_ns / 1e9 / o.receiver.messages)
+        ),
+        report.result("sender_calls_per_message", "", per_message(lambda o: o.sender.kicks / o.sender.accepted)),
+        report.result("receiver_calls_per_message", "", per_message(lambda o: o.receiver.kicks / o.receiver.messages)),
+        report.result("packets_lost", "packets", sum(one.ours.sender.quic_lost for one in rounds if one.ours)),
+        report.result(
+            "connection_memory",
+            "bytes",
+            max(one.many.receiver.connection_bytes for one in rounds if one.many),
+            goal=32 * 1024,
+            better="lower",
+        ),
+    ]
+
+
+def _spoken(one: Round) -> str:
+    def of(s: Outcome | Samples | None) -> str:
+        found = s.samples if isinstance(s, Outcome) else s
+        return f"p50 {found.p50 / 1e3:.2f} p99 {found.p99 / 1e3:.1f}" if found else "-"
+
+    return f"ours {of(one.ours)} us, bare {of(one.floor)}, many {of(one.many)}, sockets {of(one.sockets)}"

@@ -1,0 +1,55 @@
+"""Short runs of the benchmarks over QUIC: every contender runs, the reports are whole, nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afterburnerd.lab.daemon import usable_cpus
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.bpf,
+    pytest.mark.skipif(len(usable_cpus()) < 2, reason="both ends spin: two CPUs"),
+]
+
+
+def bench(name: str, prefix: str, *more: str) -> dict[str, Any]:
+    """The report's results by figure. Whether goals are met is for a quiet machine to say, not for a test on a busy one."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "afterburnerd.lab.main", "bench", name, "--rounds", "1", "--duration", "300ms", "-j", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode in (0, 1), err
+    assert not [*Path("/run/netns").glob(f"{prefix}{process.pid}*")]
+    return {result["figure"]: result for result in json.loads(out)["results"]}
+
+
+def test_latency_is_measured_beside_its_floor() -> None:
+    figures = bench("latency", "bl", "--interval", "100us", "--conns", "64")
+    for name in ("oneway_p50", "oneway_p99", "oneway_max", "oneway_p50_sockets", "p99_at_4096"):
+        assert figures[name]["value"] > 0 and figures[name]["reference_value"] > 0, figures[name]
+    assert figures["oneway_p50"]["value"] <= figures["oneway_p99"]["value"] <= figures["oneway_max"]["value"]
+    assert figures["connection_memory"]["met"]
+
+
+def test_transactions_are_counted_by_every_way() -> None:
+    figures = bench("tps", "bt")
+    for name in ("tps_best", "tps_afxdp", "tps_socket", "tps_mixed", "bare_frame_rate"):
+        assert figures[name]["value"] > 1000, figures[name]
+    assert figures["tps_afxdp"]["reference_value"] > 1000
+    assert figures["tps_best"]["value"] == max(figures[f"tps_{way}"]["value"] for way in ("afxdp", "socket", "mixed"))
+    # as many whole transactions as fit a datagram of 1,472 bytes
+    assert 4 < figures["afxdp_per_packet"]["value"] < 6
