@@ -260,6 +260,7 @@ void ab_quic_in_blocked(struct ab_quic *q, struct ab_quic_conn *c, const struct 
 {
     uint32_t bit = 0;
 
+    (void)q;
     switch (f->type) {
     case AB_QUIC_FRAME_DATA_BLOCKED:
         if (c->rx_told + c->rx_window > c->rx_limit)
