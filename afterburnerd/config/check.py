@@ -13,8 +13,9 @@ from ipaddress import ip_address
 
 from msgspec import Struct
 
+from afterburnerd import base58
 from afterburnerd.config.locate import Path
-from afterburnerd.config.model import MAX_CAPTURES, Capture, Config, Worker, parse_listen
+from afterburnerd.config.model import MAX_CAPTURES, Capture, Config, Connect, Listen, Worker, parse_listen
 
 SOCKET_PATH_MAX = 107
 """Longest path of a unix socket (sockaddr_un.sun_path without its final zero)."""
@@ -40,6 +41,7 @@ def check(config: Config) -> Iterator[Finding]:
     yield from _watch(config)
     yield from _exporter(config)
     yield from _captures(config)
+    yield from _quic(config)
 
 
 def _daemon(config: Config) -> Iterator[Finding]:
@@ -204,3 +206,62 @@ def _capture(rule: Capture, number: int) -> Iterator[Finding]:
         yield Finding(
             "0 means no tag, and a pair has two; write one VLAN as a plain number", (("capture", number, "vlan"),)
         )
+
+
+def _quic(config: Config) -> Iterator[Finding]:
+    size = config.quic.max_stream_bytes
+    if size & (size - 1):
+        low = 1 << (size.bit_length() - 1)
+        yield Finding(
+            f"{size} is not a power of two; the nearest are {low} and {low * 2}", (("quic", "max_stream_bytes"),)
+        )
+    if config.quic.max_data < size:
+        yield Finding(
+            "a connection must have room for one stream: quic.max_data must be at least quic.max_stream_bytes",
+            (("quic", "max_data"), ("quic", "max_stream_bytes")),
+        )
+    connects: tuple[Connect | Listen, ...] = config.connects
+    listens: tuple[Connect | Listen, ...] = config.listens
+    for section, rows in (("connect", connects), ("listen", listens)):
+        names: dict[str, int] = {}
+        for number, row in enumerate(rows):
+            first = names.setdefault(row.name, number)
+            if first != number:
+                yield Finding(
+                    f'"{row.name}" is already the name of {{other}}',
+                    ((section, number, "name"), (section, first, "name")),
+                )
+            if row.address != "any" or section == "connect":
+                yield from _quic_address(row.address, (section, number, "address"), local=section == "listen")
+    for number, connect in enumerate(config.connects):
+        try:
+            pinned = base58.decode(connect.pin)
+        except ValueError:
+            pinned = b""
+        if connect.pin and len(pinned) != 32:
+            yield Finding(f"{len(pinned)} bytes; a public key has 32", (("connect", number, "pin"),))
+    yield from _places(config)
+
+
+def _quic_address(text: str, path: Path, *, local: bool) -> Iterator[Finding]:
+    try:
+        ip = ip_address(text)
+    except ValueError:
+        what = 'neither "any" nor an IPv4 or IPv6 address' if local else "not an IP address (names are not resolved)"
+        yield Finding(f'"{text}" is {what}', (path,))
+        return
+    if ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
+        yield Finding(f"{ip} is not an address of a host", (path,))
+
+
+def _places(config: Config) -> Iterator[Finding]:
+    """A port belongs to one listener or rule."""
+    taken: dict[tuple[str, int], Path] = {}
+    for number, rule in enumerate(config.captures):
+        if rule.vlan == 0:
+            taken.setdefault((rule.address, rule.port), ("capture", number, "port"))
+    for number, listen in enumerate(config.listens):
+        path: Path = ("listen", number, "port")
+        first = taken.setdefault((listen.address, listen.port), path)
+        if first != path:
+            yield Finding(f"{listen.address} port {listen.port} already belongs to {{other}}", (path, first))

@@ -35,7 +35,7 @@ def toml() -> str:
         "#",
         *_comment(
             "Files conf.d/*.toml beside this one are read after it, in the order of their names: tables merge, of a value "
-            "the last file wins, [[capture]] and [[worker]] add up. Better write your own settings there and leave this "
+            "the last file wins, arrays ([[capture]], [[worker]], [[connect]], [[listen]]) add up. Better write your own settings there and leave this "
             "file to the package."
         ),
         "#",
@@ -82,7 +82,7 @@ def markdown() -> str:
         f"<!-- {BANNER}. -->",
         "",
         "The daemon reads `/etc/afterburner/afterburner.toml` (or what `--config` names) and then `conf.d/*.toml` beside it, in",
-        "the order of their names. Tables merge, of a value the last file wins, arrays of tables (`[[capture]]`, `[[worker]]`)",
+        "the order of their names. Tables merge, of a value the last file wins, arrays of tables (`[[capture]]`, `[[worker]]`, `[[connect]]`, `[[listen]]`)",
         "add up. `afterburnerctl config show` prints the result and says where each value comes from,",
         "`afterburnerd --check-config` tells everything that is wrong with it, with file and line.",
         "",

@@ -555,6 +555,284 @@ class Capture(Table, frozen=True):
         return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
 
 
+class Quic(Table, frozen=True):
+    """QUIC connections: who we are in them, what we promise, how we send. In force where `[[connect]]` or `[[listen]]` is."""
+
+    identity: Annotated[
+        str,
+        key(
+            "Solana keypair file (JSON, as solana-keygen writes it) whose key our certificate carries. Empty: a key made "
+            "with each start.",
+            reload="restart",
+            why="stake-weighted service goes by this key; without stake any key does",
+            example='"/etc/afterburner/identity.json"',
+            pattern=r"^(/.*)?$",
+            shape="an absolute path",
+        ),
+    ] = ""
+    reset_key: Annotated[
+        str,
+        key(
+            "File with the key of our stateless reset tokens; made if it is not there. Empty: `reset.key` in "
+            "`daemon.run_dir`.",
+            reload="restart",
+            why="peers of a daemon that was restarted believe its resets and dial anew at once",
+            pattern=r"^(/.*)?$",
+            shape="an absolute path",
+        ),
+    ] = ""
+    alpn: Annotated[
+        str,
+        key(
+            "Application protocol (ALPN) of dials and listeners.",
+            reload="restart",
+            why="what validators' TPU ports speak",
+            pattern=r"^[\x21-\x7e]{1,32}$",
+            shape="1 to 32 printable ASCII characters without spaces",
+        ),
+    ] = "solana-tpu"
+    idle_timeout_ms: Annotated[
+        int,
+        key(
+            "A connection on which nothing arrives for so long is over. Each side may ask for less.",
+            reload="restart",
+            unit="milliseconds",
+            why="Agave's servers have 30 s, Firedancer's 10 s",
+            ge=1_000,
+            le=600_000,
+        ),
+    ] = 30_000
+    keep_alive_ms: Annotated[
+        int,
+        key(
+            "A connection that has been still for so long is kept alive with a PING; 0: never.",
+            reload="data-plane",
+            unit="milliseconds",
+            why="some servers give up after 2 s; the validators' own client sends one a second",
+            ge=0,
+            le=600_000,
+        ),
+    ] = 1_000
+    connections: Annotated[
+        int,
+        key(
+            "Connections of one worker; more are refused with CONNECTION_REFUSED.",
+            reload="data-plane",
+            unit="connections",
+            why="as many as there are validators, twice over",
+            ge=1,
+            le=65_536,
+        ),
+    ] = 4_096
+    max_streams: Annotated[
+        int,
+        key(
+            "Unidirectional streams that a peer may have open towards us; each carries one transaction.",
+            reload="restart",
+            unit="streams",
+            why="what Agave grants a staked peer at 100 ms",
+            ge=0,
+            le=16_384,
+        ),
+    ] = 2_048
+    max_stream_bytes: Annotated[
+        int,
+        key(
+            "Bytes of one stream that a peer may have under way towards us. A power of two.",
+            reload="restart",
+            unit="bytes",
+            why="the longest transaction (4,096 bytes) several times over",
+            ge=1_024,
+            le=1_048_576,
+        ),
+    ] = 16_384
+    max_data: Annotated[
+        int,
+        key(
+            "Bytes of all streams of a connection that a peer may have under way towards us.",
+            reload="restart",
+            unit="bytes",
+            why="what Agave grants",
+            ge=16_384,
+            le=1_073_741_824,
+        ),
+    ] = 8_388_608
+    congestion: Annotated[
+        Literal["cubic", "newreno"],
+        key("Congestion control.", reload="data-plane", why="what the validators' own client uses"),
+    ] = "cubic"
+    initial_window: Annotated[
+        int,
+        key(
+            "Congestion window of a fresh connection.",
+            reload="data-plane",
+            unit="bytes",
+            why="128 packets of 1,232 bytes, as the validators' own client has it",
+            ge=2_464,
+            le=16_777_216,
+        ),
+    ] = 157_696
+    pacing: Annotated[
+        bool,
+        key(
+            "Spread packets over the round trip instead of sending what the window allows at once.",
+            reload="data-plane",
+            why="a transaction is worth most when it leaves at once, and windows are seldom full",
+        ),
+    ] = False
+    early_data: Annotated[
+        bool,
+        key(
+            "Send waiting messages in 0-RTT where a server's ticket allows it. What is sent so can be replayed by "
+            "others; transactions are idempotent by their signature.",
+            reload="live",
+            why="a round trip sooner",
+        ),
+    ] = True
+
+
+class Connect(Table, frozen=True):
+    """A QUIC server that is dialled, and dialled again whenever its connection ends."""
+
+    name: Annotated[
+        str,
+        key(
+            "Name of the connection, in metrics and commands. Unique among `[[connect]]`.",
+            reload="live",
+            example='"leader"',
+            pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$",
+            shape="at most 31 small letters, digits, _ and -",
+        ),
+    ]
+    address: Annotated[
+        str, key("IPv4 or IPv6 address of the server. Names are not resolved.", reload="live", example='"192.0.2.7"')
+    ]
+    port: Annotated[int, key("UDP port of the server.", reload="live", example="8009", ge=1, le=65_535)]
+    server_name: Annotated[
+        str,
+        key(
+            "Name that is asked for (SNI). Empty: `{address}.{port}.sol`, as validators expect it.",
+            reload="live",
+            why="tokens and tickets stay with the server that gave them",
+            pattern=r"^[A-Za-z0-9._-]{0,253}$",
+            shape="a host name",
+        ),
+    ] = ""
+    pin: Annotated[
+        str,
+        key(
+            "Public key (base58) that the server must prove to have. Empty: any key.",
+            reload="live",
+            why="the identity of a leader is known from the cluster, of others it is not",
+            pattern=r"^([1-9A-HJ-NP-Za-km-z]{32,44})?$",
+            shape="a Solana public key",
+        ),
+    ] = ""
+    timeout_ms: Annotated[
+        int,
+        key(
+            "Longest time for a handshake.",
+            reload="live",
+            unit="milliseconds",
+            why="the validators' own client gives up then",
+            ge=100,
+            le=60_000,
+        ),
+    ] = 4_000
+    messages: Annotated[
+        int,
+        key(
+            "Messages that are kept until the server has acknowledged them. More are pushed back.",
+            reload="live",
+            unit="messages",
+            why="a second's worth at 4,000 a second",
+            ge=1,
+            le=1_048_576,
+        ),
+    ] = 4_096
+
+
+class Listen(Table, frozen=True):
+    """A local UDP port on which QUIC connections are accepted; what arrives goes to the record ring."""
+
+    name: Annotated[
+        str,
+        key(
+            "Name of the listener, in metrics. Unique among `[[listen]]`.",
+            reload="live",
+            example='"tpu"',
+            pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$",
+            shape="at most 31 small letters, digits, _ and -",
+        ),
+    ]
+    port: Annotated[int, key("Local UDP port.", reload="live", example="8009", ge=1, le=65_535)]
+    address: Annotated[
+        str,
+        key(
+            'Local address, IPv4 or IPv6, or "any": every address of the device.',
+            reload="live",
+            why="packets to the host itself, whatever its addresses are",
+        ),
+    ] = "any"
+    retry: Annotated[
+        Literal["auto", "always", "never"],
+        key(
+            "Whether clients have to prove their address by a Retry first: `auto` from `retry_from` handshakes under "
+            "way on.",
+            reload="live",
+            why="a Retry costs honest clients a round trip, and only a flood makes it worth that",
+        ),
+    ] = "auto"
+    retry_from: Annotated[
+        int,
+        key(
+            "Handshakes under way from which on `auto` asks for Retry.",
+            reload="live",
+            unit="handshakes",
+            why="a tenth of a second's worth of handshakes",
+            ge=0,
+            le=65_536,
+        ),
+    ] = 32
+    handshakes: Annotated[
+        int,
+        key(
+            "Handshakes under way at once; more are refused.",
+            reload="live",
+            unit="handshakes",
+            why="about a second's worth, at 100 KiB each",
+            ge=1,
+            le=65_536,
+        ),
+    ] = 256
+    per_source: Annotated[
+        int,
+        key(
+            "Handshakes under way at once from one source (IPv4 address or IPv6 /64).",
+            reload="live",
+            unit="handshakes",
+            why="an honest peer opens eight connections",
+            ge=1,
+            le=65_536,
+        ),
+    ] = 32
+    connections: Annotated[
+        int,
+        key("Connections at once; more are refused.", reload="live", why="the table of one worker", ge=1, le=65_536),
+    ] = 4_096
+    timeout_ms: Annotated[
+        int,
+        key(
+            "Longest time for a handshake.",
+            reload="live",
+            unit="milliseconds",
+            why="what validators give a client",
+            ge=100,
+            le=60_000,
+        ),
+    ] = 2_000
+
+
 class Config(Table, frozen=True):
     """The whole configuration. `Config()` is the default one."""
 
@@ -567,6 +845,9 @@ class Config(Table, frozen=True):
     exporter: Exporter = Exporter()
     xdp: Xdp = Xdp()
     captures: tuple[Capture, ...] = field(default=(), name="capture")
+    quic: Quic = Quic()
+    connects: tuple[Connect, ...] = field(default=(), name="connect")
+    listens: tuple[Listen, ...] = field(default=(), name="listen")
 
 
 def parse_listen(text: str) -> tuple[str, int] | None:

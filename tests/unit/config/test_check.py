@@ -155,3 +155,31 @@ def test_limits_and_words_are_those_of_the_data_plane() -> None:
         for d in layout.Decoder
         if d is not layout.Decoder.QUIC  # not of a capture rule
     }
+
+
+def connect(name: str, more: str = "") -> str:
+    return f'[[connect]]\nname = "{name}"\naddress = "192.0.2.7"\nport = 8009\n{more}\n'
+
+
+def listen(name: str, port: int = 8009, more: str = "") -> str:
+    return f'[[listen]]\nname = "{name}"\nport = {port}\n{more}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (connect("a") + connect("a"), 'connect[1].name: "a" is already the name of connect[0]'),
+        (listen("a") + listen("a", 1), 'listen[1].name: "a" is already the name of listen[0]'),
+        (listen("a") + listen("b"), "any port 8009 already belongs to listen[0]"),
+        (rule("a", 8009) + listen("b"), "any port 8009 already belongs to capture[0]"),
+        (connect("a").replace("192.0.2.7", "any"), '"any" is not an IP address (names are not resolved)'),
+        (connect("a").replace("192.0.2.7", "224.0.0.1"), "224.0.0.1 is not an address of a host"),
+        (listen("a", more='address = "localhost"'), '"localhost" is neither "any" nor an IPv4 or IPv6 address'),
+        (connect("a", 'pin = "1111111111111111111111111111111111111111"'), "40 bytes; a public key has 32"),
+        ("[quic]\nmax_stream_bytes = 5000", "5000 is not a power of two; the nearest are 4096 and 8192"),
+        ("[quic]\nmax_data = 16384\nmax_stream_bytes = 32768", "must be at least quic.max_stream_bytes"),
+    ],
+)
+def test_one_contradiction_of_quic(text: str, expected: str) -> None:
+    (problem,) = problems(text)
+    assert expected in problem

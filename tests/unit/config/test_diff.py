@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from afterburnerd.config import Capture, Config, Source, Worker, diff, parse, schema, worst
+from afterburnerd.config import Capture, Config, Connect, Listen, Source, Worker, diff, parse, schema, worst
 
 
 def config(text: str) -> Config:
@@ -61,6 +61,8 @@ def other(key: schema.Key) -> Any:
         4,
         300,
         9,
+        65_536,
+        "1" * 32,
         "/x",
         "x",
         "10.0.0.1",
@@ -77,10 +79,17 @@ def other(key: schema.Key) -> Any:
     raise AssertionError(f"no other value for {key.name}")
 
 
+NAMED: dict[str, Any] = {
+    "capture": Capture(name="a", port=1),
+    "connect": Connect(name="a", address="192.0.2.1", port=1),
+    "listen": Listen(name="a", port=1),
+}
+
+
 @pytest.mark.parametrize("section", schema.sections(), ids=lambda s: s.name)
 def test_no_key_can_change_unseen(section: schema.Section) -> None:
     for key in section.keys:
-        before: Any = Capture(name="a", port=1) if section.name == "capture" else section.struct()
+        before: Any = NAMED[section.name] if section.name in NAMED else section.struct()
         after = replace(before, **{key.name: other(key)})
         wrap = (lambda t: (t,)) if section.array else (lambda t: t)
         changes = diff(
