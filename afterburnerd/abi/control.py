@@ -66,7 +66,45 @@ class ConfigRequest(Message, frozen=True):
     """Which configuration is in force? -> RunningConfig."""
 
 
-Request = PingRequest | StatusRequest | ReloadRequest | ConfigRequest
+class ConnectionsRequest(Message, frozen=True):
+    """Which QUIC connections are there? -> Connections."""
+
+
+class DialRequest(Message, frozen=True):
+    """Dial a QUIC server, and keep the connection until it is closed -> Accepted."""
+
+    name: str
+    address: str
+    port: int
+    server_name: str = ""  # SNI; empty: `{address}.{port}.sol`
+    pin: str = ""  # public key, base58; empty: any
+
+
+class CloseRequest(Message, frozen=True):
+    """Close a connection, by name or number; one of the configuration stays closed until the next reload -> Accepted."""
+
+    connection: str
+    code: int = 0
+    reason: str = ""
+
+
+class SendRequest(Message, frozen=True):
+    """Send a message on a connection, on a stream of its own -> Accepted, with its token."""
+
+    connection: str
+    data: bytes  # base64 in JSON
+
+
+Request = (
+    PingRequest
+    | StatusRequest
+    | ReloadRequest
+    | ConfigRequest
+    | ConnectionsRequest
+    | DialRequest
+    | CloseRequest
+    | SendRequest
+)
 
 
 # --- replies ---------------------------------------------------------------------------------------------------------
@@ -182,8 +220,50 @@ class Failure(Message, frozen=True):
     exit_code: int = EXIT_UNREACHABLE  # what a tool should exit with
 
 
-Reply = Pong | Status | ReloadResult | RunningConfig | Failure
-R = TypeVar("R", Pong, Status, ReloadResult, RunningConfig)
+class ConnectionStatus(Struct, frozen=True, kw_only=True):
+    """A QUIC connection as the supervisor knows it."""
+
+    number: int = 0  # 0: there is none at the moment
+    name: str = ""  # of [[connect]] or dial; empty: accepted
+    role: str = ""  # client, server
+    state: str = ""  # idle, dialling, paused; steps of the handover; open
+    address: str = ""
+    port: int = 0
+    local: str = ""
+    local_port: int = 0
+    identity: str = ""  # public key that the peer proved, base58
+    worker: int = -1
+    io: str = ""  # afxdp, socket
+    waiting: int = 0  # messages that are not acknowledged yet
+    age: float = 0.0  # seconds since its handshake was complete
+
+
+class ListenerStatus(Struct, frozen=True, kw_only=True):
+    """A local port on which connections are accepted."""
+
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    handshakes: int = 0  # under way
+    counts: dict[str, int] = {}  # what became of datagrams and handshakes
+
+
+class Connections(Message, frozen=True):
+    """QUIC, as the supervisor knows it."""
+
+    connections: tuple[ConnectionStatus, ...] = ()
+    listeners: tuple[ListenerStatus, ...] = ()
+    trouble: dict[str, str] = {}  # listeners that could not be had, and why
+
+
+class Accepted(Message, frozen=True):
+    """What was asked for is under way."""
+
+    token: int = 0  # of a message
+
+
+Reply = Pong | Status | ReloadResult | RunningConfig | Connections | Accepted | Failure
+R = TypeVar("R", Pong, Status, ReloadResult, RunningConfig, Connections, Accepted)
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

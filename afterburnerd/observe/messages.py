@@ -253,3 +253,41 @@ FRAME_ERRORS = _message(
     "worker {worker} queue {queue}: packet memory does not add up ({errors} times)",
     "A defect of Afterburner: please report it with `afterburnerctl stats -j`.",
 )
+
+# --- QUIC ---------------------------------------------------------------------------------------------------------------
+
+QUIC_LISTENS = _message(
+    "QUIC_LISTENS",
+    "45e1e3dd41404a6f89362477bf1fa332",
+    INFO,
+    "QUIC listener {name}: {address} port {port}",
+    "Connections are accepted there; what arrives goes to the record ring.",
+)
+QUIC_PORT_FAILED = _message(
+    "QUIC_PORT_FAILED",
+    "2685e80c964741d5903b172e50374e28",
+    ERROR,
+    "QUIC listener {name} cannot be had: {reason}",
+    "Another program has the port (`ss -lunp`), or the address is not this host's. A reload tries again.",
+)
+QUIC_CONNECTED = _message(
+    "QUIC_CONNECTED",
+    "ff0049f65ce54694b4958fc19cc17fd5",
+    INFO,
+    "connection {name} to {address} port {port} is open after {took} (identity {identity})",
+    "The data plane has adopted it; messages that waited are on their way.",
+)
+QUIC_LOST = _message(
+    "QUIC_LOST",
+    "b628faacb83246b6a56fcc9992bfb8fc",
+    WARNING,
+    "connection {name} is lost: {reason}",
+    "It is dialled again; what was not acknowledged goes again.",
+)
+QUIC_DIAL_FAILED = _message(
+    "QUIC_DIAL_FAILED",
+    "8a7c2275c9c6454d8403feb30fe64972",
+    WARNING,
+    "cannot connect {name}: {reason}",
+    "It is tried again, with pauses of up to 5 s; only the first failures in a row are logged.",
+)

@@ -54,6 +54,12 @@ class Outgoing(msgspec.Struct, frozen=True):
     remote: Address
 
 
+class Began(msgspec.Struct, frozen=True):
+    """A client's handshake has begun: whoever needs to know the way to it has a round trip to find out."""
+
+    shake: Shake
+
+
 class Completed(msgspec.Struct, frozen=True):
     """A handshake is complete: the engine may adopt."""
 
@@ -83,7 +89,7 @@ class PeerReset(msgspec.Struct, frozen=True):
     remote: Address
 
 
-Event = Completed | Failed | Forward | PeerReset
+Event = Began | Completed | Failed | Forward | PeerReset
 
 
 class Realm:
@@ -289,6 +295,7 @@ class Endpoint:
             self.shakes[found.number] = found
             self._first_dcids[header.dcid, remote] = found
             self.counts["accepted"] += 1
+            self.events.append(Began(found))
             self._poll(found, now)
 
     def _poll(self, shake: Shake, now: float) -> None:

@@ -38,6 +38,7 @@ from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
 from afterburnerd.supervisor.manager import tell
 from afterburnerd.supervisor.pulse import Pulse
+from afterburnerd.supervisor.quic_off import quic_of
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.reload import Reloader
 from afterburnerd.supervisor.status import StatusBoard, describe
@@ -64,7 +65,8 @@ class Daemon:
         changing = asyncio.Lock()
         self.segment = segment
         self.device = Device(loaded.config, watcher.facts)
-        self.workers = Workers(loaded.config, self.device, watcher, segment, self._spawn)
+        self.quic = quic_of(loaded.config, self.device, watcher)
+        self.workers = Workers(loaded.config, self.device, watcher, segment, self._spawn, self.quic)
         self.board = StatusBoard(self.device, self.workers, watcher, segment, notifier)
         self.workers.changed = self.board.follow
         self.exporter = Exporter(loaded.config.daemon.name)
@@ -79,8 +81,9 @@ class Daemon:
             notifier,
             wishes.reload,
             changing,
+            self.quic,
         )
-        self.follower = Follower(watcher, self.device, self.workers, self.board, segment, changing)
+        self.follower = Follower(watcher, self.device, self.workers, self.board, segment, changing, self.quic)
         self.pulse = Pulse(self.device, self.workers, self.follower, self.board, segment, notifier)
         self.control = ControlServer(loaded.config.daemon.run_dir, self.answer)
         self._notifier = notifier
@@ -122,6 +125,7 @@ class Daemon:
         for text in self.device.fallbacks:
             self.device.say_fallback(text)
         self.workers.make_rings()
+        self.quic.prepare()
         await self.workers.start()
         await self._start_exporter()
         self.reloader.note_loaded()
@@ -132,6 +136,8 @@ class Daemon:
             self._spawn(self.pulse.run(), "pulse"),
             self._spawn(self.reloader.run(), "reload"),
         ]
+        if self.quic.wanted:
+            self._tasks.append(self._spawn(self.quic.run(), "quic"))
         tell(self._notifier.ready, self.board.text())
         self.board.say_state()
 
@@ -182,6 +188,16 @@ class Daemon:
                 return await self.reloader.reload()
             case control.ConfigRequest():
                 return self.reloader.running_config()
+            case control.ConnectionsRequest():
+                return self.quic.connections()
+            case control.DialRequest():
+                self.quic.dial(request.name, request.address, request.port, request.server_name, request.pin)
+                return control.Accepted()
+            case control.CloseRequest():
+                self.quic.close_named(request.connection, request.code, request.reason)
+                return control.Accepted()
+            case control.SendRequest():
+                return control.Accepted(token=self.quic.submit(request.connection, request.data))
 
     # --- end ---------------------------------------------------------------------------------------------------------
 
@@ -196,7 +212,9 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*self._tasks, self.workers.let_go(), return_exceptions=True)
             self.board.set_state(DaemonState.STOPPING)
+            await self.quic.stop()
             await self.workers.stop()
+            self.quic.close()
             for step in (self.exporter.stop, self.control.stop):
                 try:
                     await step()

@@ -76,7 +76,9 @@ class Device:
         self.facts = facts
         self.rung: Rung = "socket"
         self.program: XdpProgram | None = None
+        self.quic_ports: dict[LocalPort, Use] = {}  # local ports of QUIC, beside those of capture rules
         self.fallbacks: list[str] = []  # why a better rung is not in force
+        self._entries: tuple[Entry, ...] = ()
         self._counted: list[tuple[int, int]] = []  # what the segment has of the program's counters
 
     @property
@@ -248,15 +250,17 @@ class Device:
 
     def publish(self, entries: Iterable[Entry]) -> None:
         """What XDP hands to workers from now on."""
+        self._entries = tuple(entries)
+        self.publish_again()
+
+    def publish_again(self) -> None:
+        """After a change of `quic_ports`."""
         if self.program is not None:
-            self.program.set_ports(
-                {
-                    LocalPort(e.address, e.port, tuple(vid for vid in e.vlans if vid)): Use(
-                        PortKind.CAPTURE, rule=e.rule
-                    )
-                    for e in entries
-                }
-            )
+            captured = {
+                LocalPort(e.address, e.port, tuple(vid for vid in e.vlans if vid)): Use(PortKind.CAPTURE, rule=e.rule)
+                for e in self._entries
+            }
+            self.program.set_ports(captured | self.quic_ports)
 
     def serve(self, xsk: Xsk) -> None:
         """Frames of this queue go to this socket from now on; until then they were dropped and counted."""

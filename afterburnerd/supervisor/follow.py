@@ -34,6 +34,7 @@ from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.flap import FlapGuard
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
+from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard
 from afterburnerd.supervisor.workers import Workers
@@ -52,7 +53,9 @@ class Follower:
         board: StatusBoard,
         segment: Segment,
         changing: asyncio.Lock,
+        quic: QuicOff,
     ) -> None:
+        self._quic = quic
         self._watcher = watcher
         self._device = device
         self._workers = workers
@@ -129,6 +132,7 @@ class Follower:
                     # Drivers rebuild their rings on these: sockets bound before may be dead without saying so.
                     await self._rebind()
             case AddressesChanged():
+                self._quic.addresses_changed()
                 await self._workers.republish(self._or_replaced)
 
     async def _rebind(self) -> None:

@@ -19,9 +19,10 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from afterburnerd.abi import orders
-from afterburnerd.abi.layout import QueueMode, WorkerState
+from afterburnerd.abi.layout import MAX_QUEUES, QueueMode, WorkerState
 from afterburnerd.abi.segment import Segment
 from afterburnerd.cli import EXIT_UNREACHABLE
 from afterburnerd.config import Config
@@ -31,6 +32,9 @@ from afterburnerd.supervisor.cpu import check_fifo, choose_cpu, isolated_cpus
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
 from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
+
+if TYPE_CHECKING:
+    from afterburnerd.supervisor.seat import Seat
 
 # Longest time between two looks at a heart, monotonic: a shorter watch.hang_ms holds from the next look on.
 LONGEST_NS = 1_000_000_000
@@ -99,6 +103,8 @@ class Keeper:
         self.queues: tuple[int, ...] = ()
         self.rules = b""
         self.sockets: list[socket.socket] = []  # socket backend: ours to pass over, workers hold copies
+        self.seat: Seat | None = None  # of a QUIC engine, where QUIC is configured
+        self.quic_sockets: list[socket.socket] = []  # the worker's halves of shared ports, in slots from the top
         self.plane: Plane | None = None
         self.bound = False  # it has every queue
         self.restarts = 0
@@ -149,6 +155,8 @@ class Keeper:
             self.cpu = ready.cpu
             say(messages.WORKER_STARTED, worker=self.index, cpu=ready.cpu, pid=ready.pid)
             await self._send_rules()
+            if self.seat is not None:
+                await self.seat.open(plane)
             await self.bind()
             sealed = await plane.order(orders.Seal(uid=self._uid_gid[0], gid=self._uid_gid[1]))
             self.notices = ready.notices + sealed.notices
@@ -164,6 +172,8 @@ class Keeper:
         except BaseException:
             await self._drop_plane()
             raise
+        if self.seat is not None:
+            self.seat.up()
         self._changed()
 
     @property
@@ -204,6 +214,8 @@ class Keeper:
                 self.device.ensure_attached()
                 for slot, queue in enumerate(queues):
                     await self._bind_queue(slot, queue)
+            for index in range(len(self.quic_sockets)):
+                await self._open_quic(index)
             self._bound_queues = queues
             self.bound = True
 
@@ -222,6 +234,23 @@ class Keeper:
         self.modes[slot] = QueueMode(done.mode)
         if not done.huge_pages:
             self.small_pages.add(slot)
+
+    def quic_slot(self, index: int) -> int:
+        """The slot of a QUIC socket: from the top, where queues never come."""
+        return MAX_QUEUES - 1 - index
+
+    async def add_quic_socket(self, sock: socket.socket) -> int:
+        """Gives the worker its half of a shared port, now and at each later start. Returns the slot."""
+        if sock not in self.quic_sockets:
+            self.quic_sockets.append(sock)
+            if self.running:
+                await self._open_quic(self.quic_sockets.index(sock))
+        return self.quic_slot(self.quic_sockets.index(sock))
+
+    async def _open_quic(self, index: int) -> None:
+        slot = self.quic_slot(index)
+        await self._plane().order(orders.OpenSocket(slot=slot, quic=True), (self.quic_sockets[index].fileno(),))
+        self._slots.add(slot)
 
     async def unbind(self) -> None:
         """Closes every queue; the process stays."""
@@ -401,6 +430,8 @@ class Keeper:
         if self.plane is not None:
             await self.plane.stop(timeout)
             self.plane = None
+        if self.seat is not None:
+            self.seat.down()
 
     async def _drop_plane(self) -> None:
         for slot in list(self._xsks):
@@ -413,6 +444,8 @@ class Keeper:
         if self.plane is not None:
             await self.plane.close()
             self.plane = None
+        if self.seat is not None:
+            self.seat.down()
         self._mark_down()
 
     def _went_down(self) -> None:

@@ -28,6 +28,7 @@ from afterburnerd.observe.notify import Notifier
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.manager import tell
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
+from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard
 from afterburnerd.supervisor.workers import Workers
@@ -48,7 +49,9 @@ class Reloader:
         notifier: Notifier,
         wanted: asyncio.Event,
         changing: asyncio.Lock,
+        quic: QuicOff,
     ) -> None:
+        self._quic = quic
         self.loaded = loaded
         self.generation = 1
         self._path = path
@@ -121,6 +124,7 @@ class Reloader:
             return self._refuse(shown, (line,), fixed)
         try:
             self._workers.check_room(loaded.config)
+            self._quic.check(loaded.config)
         except Refusal as refusal:
             return self._refuse(shown, (str(refusal),))
         before = self.loaded
@@ -181,6 +185,8 @@ class Reloader:
         self.loaded = loaded
         self._device.config = new
         self._workers.configure(new)
+        if tables & {"quic", "connect", "listen"}:
+            self._quic.configure(new)
         if "daemon" in tables:
             logging.getLogger("afterburnerd").setLevel(new.daemon.log_level.upper())
         if tables & {"xdp", "interface"} and self._device.program is not None:

@@ -32,6 +32,7 @@ from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.device import PORTS, Address, Device, open_udp
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
+from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 
 STOP_SECONDS = 2.0  # longest that a worker may take to give everything back
@@ -43,8 +44,11 @@ Guard = Callable[[Keeper], contextlib.AbstractContextManager[None]]
 class Workers:
     """`make_rings` and `start` once; `configure`, `restart`, `share_out`, `republish` as things change; `stop` and `close`."""
 
-    def __init__(self, config: Config, device: Device, watcher: Watcher, segment: Segment, spawn: Spawn) -> None:
+    def __init__(
+        self, config: Config, device: Device, watcher: Watcher, segment: Segment, spawn: Spawn, quic: QuicOff
+    ) -> None:
         self.config = config
+        self._quic = quic
         self.keepers: list[Keeper] = []
         self._device = device
         self._watcher = watcher
@@ -128,7 +132,9 @@ class Workers:
         for index in range(len(self.config.workers)):
             keeper = Keeper(index, self.config, self._device, self._segment, self._rings[index].fd, self._say_changed)
             keeper.become(*uid_gid)
+            keeper.seat = self._quic.seat(index)
             self.keepers.append(keeper)
+        self._quic.workers_made(self.keepers)
         self.share_out()
 
     def share_out(self) -> None:

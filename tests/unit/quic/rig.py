@@ -23,7 +23,7 @@ from afterburnerd.abi.layout import Path
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.cids import LocalCid
 from afterburnerd.quic.dial import Dial, EarlyMessage, Target
-from afterburnerd.quic.endpoint import Completed, Endpoint, Failed, Forward, PeerReset, Realm
+from afterburnerd.quic.endpoint import Began, Completed, Endpoint, Failed, Forward, PeerReset, Realm
 from afterburnerd.quic.export import export
 from afterburnerd.quic.front import FrontSettings
 from afterburnerd.quic.identity import Identity
@@ -189,8 +189,10 @@ class Ours:
                 self.failed.append(event)
             elif isinstance(event, Forward):
                 self.engine.rx(event.datagram, now)
-            else:
+            elif isinstance(event, PeerReset):
                 self.resets.append(event)
+            else:
+                assert isinstance(event, Began)
         for engine_event in self.engine.events:
             if engine_event[0] == "confirmed":
                 number = engine_event[1]

@@ -1,0 +1,167 @@
+"""A kernel UDP socket with an endpoint behind it: the thin layer of I/O under everything else in this room.
+
+The socket is bound to one local address, so that replies leave from where the packet came to, and reserves the port. It never
+fragments (IP_PMTUDISC_PROBE: QUIC forbids it, and the kernel's own idea of the path MTU is not asked). Where XDP shares the port
+out, only long headers and strays come here. Where it does not, the port is a group of two sockets: a classic BPF program on the
+first byte gives long headers to this one and short headers to the other, which is the worker's (`share`).
+
+Timers are those of the endpoint; the event loop's clock is CLOCK_MONOTONIC, as everywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from ctypes import addressof, create_string_buffer
+from typing import Final
+
+from .endpoint import Endpoint
+from .tokens import Address
+
+BURST: Final = 64  # datagrams of one wake-up: others have their turn in between
+DATAGRAM: Final = 65_535
+RECEIVE_BUFFER: Final = 1 << 20  # bytes: a few hundred first flights
+
+IP_MTU_DISCOVER: Final = 10  # linux/in.h; IPv6's is 23 with the same values
+IPV6_MTU_DISCOVER: Final = 23
+PMTUDISC_PROBE: Final = 3
+SO_ATTACH_REUSEPORT_CBPF: Final = 51
+
+# Long headers (first byte with 0x80) to socket 0 of the group, short ones to socket 1. What the program reads begins with
+# the UDP payload (net/core/sock_reuseport.c, run_bpf_filter).
+SPLIT: Final = (
+    (0x30, 0, 0, 0),  # ld byte [0]
+    (0x45, 0, 1, 0x80),  # jset #0x80, next, skip one
+    (0x06, 0, 0, 0),  # ret #0
+    (0x06, 0, 0, 1),  # ret #1
+)
+
+# Nothing was sent, and nobody can do anything about it now; the peer's or our timer repeats it.
+PASSING: Final = {
+    errno.EAGAIN,
+    errno.ENOBUFS,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ECONNREFUSED,
+    errno.EPERM,
+    errno.EINVAL,
+    errno.EADDRNOTAVAIL,
+    errno.EMSGSIZE,
+}
+
+
+def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket for QUIC on one local address. OSError where the port is taken or the address is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def share(sock: socket.socket) -> socket.socket:
+    """The worker's half of the port of a socket that was opened `shared`: short headers come there from now on."""
+    host, port = sock.getsockname()[:2]
+    other = open_socket(host, port, shared=True)
+    code = b"".join(struct.pack("HBBI", *step) for step in SPLIT)
+    buffer = create_string_buffer(code)
+    program = struct.pack("HP", len(SPLIT), addressof(buffer))
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
+    except BaseException:
+        other.close()
+        raise
+    return other
+
+
+def source_for(host: str) -> str:
+    """The address that the kernel would send from to reach a host."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        name: str = probe.getsockname()[0]
+    return name
+
+
+class KernelPort:
+    """Feeds an endpoint from a socket, and sends what it wants sent. `after` is called when events may have come up."""
+
+    def __init__(self, sock: socket.socket, endpoint: Endpoint, after: Callable[[], None]) -> None:
+        self.endpoint = endpoint
+        self.sock = sock
+        host, port = sock.getsockname()[:2]
+        self.local: Address = (host, port)
+        self.unsent = 0  # datagrams that the kernel did not take
+        self._after = after
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self.sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        self.sock.close()
+
+    def flush(self) -> None:
+        """Sends what waits and arms the timer. Call it after anything was asked of the endpoint."""
+        if self._closed:
+            return
+        waiting, self.endpoint.outgoing = self.endpoint.outgoing, []
+        for outgoing in waiting:
+            try:
+                self.sock.sendto(outgoing.datagram, outgoing.remote)
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                self.unsent += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        due = self.endpoint.due()
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._timeout)
+
+    def receive(self, datagram: bytes, remote: Address) -> None:
+        """A datagram that came another way (a worker's stray)."""
+        self.endpoint.receive(datagram, remote, self._loop.time())
+        self.flush()
+        self._after()
+
+    def _readable(self) -> None:
+        for _ in range(BURST):
+            try:
+                datagram, address = self.sock.recvfrom(DATAGRAM)
+            except BlockingIOError:
+                break
+            except ConnectionRefusedError:  # an ICMP error of something sent before; its handshake times out by itself
+                continue
+            self.endpoint.receive(datagram, (address[0], address[1]), self._loop.time())
+        self.flush()
+        self._after()
+
+    def _timeout(self) -> None:
+        self._timer = None
+        # The loop may wake a clock tick early; what is due a moment later is due now.
+        self.endpoint.timer(self._loop.time() + 0.0005)
+        self.flush()
+        self._after()

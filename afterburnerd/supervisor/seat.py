@@ -1,0 +1,93 @@
+"""The place of a QUIC engine beside a worker's process: the rings of one data plane, from its start to its death.
+
+    Keeper.up ──► seat.open(plane)   rings made, OpenEngine ordered (before the seal)
+              ──► seat.up()          every queue is bound: paths lead somewhere, connections may be adopted
+    death     ──► seat.down()        the rings go with the process; what it had is lost
+
+Secrets of connections lie in the command ring until the engine has consumed them, so its memory is anonymous, and a new
+process never sees the rings of a dead one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from afterburnerd.abi import orders
+from afterburnerd.abi.layout import (
+    QUIC_COMMAND_BYTES,
+    QUIC_EVENT_BYTES,
+    QuicCommand,
+    QuicEvent,
+)
+from afterburnerd.abi.rings import Consumer, Producer, Ring
+from afterburnerd.config import Quic
+from afterburnerd.supervisor.plane import Plane
+
+COMMAND_SLOTS = 256  # 1 MiB: sixteen turns of the loop
+EVENT_SLOTS = 1024  # 2 MiB: a fate for each of as many messages between two looks
+
+
+class Seat:
+    """Of one worker. Implements `Engine` of quic/handover.py while the process lives."""
+
+    def __init__(self, worker: int, config: Quic, changed: Callable[[Seat, bool], None]) -> None:
+        self._worker = worker
+        self.config = config
+        self._changed = changed  # called with True when it can adopt, with False when it is gone
+        self._rings: list[Ring] = []
+        self._commands: Producer | None = None
+        self._events: Consumer | None = None
+        self._is_up = False
+
+    @property
+    def worker(self) -> int:
+        return self._worker
+
+    @property
+    def is_up(self) -> bool:
+        return self._is_up
+
+    async def open(self, plane: Plane) -> None:
+        """Makes the rings of this process and has the engine opened."""
+        self.down()
+        commands = Ring.create("commands", COMMAND_SLOTS, QUIC_COMMAND_BYTES)
+        self._rings.append(commands)
+        events = Ring.create("events", EVENT_SLOTS, QUIC_EVENT_BYTES)
+        self._rings.append(events)
+        await plane.order(self.order(), (commands.fd, events.fd), 30.0)
+        self._commands, self._events = Producer(commands), Consumer(events)
+
+    def order(self) -> orders.OpenEngine:
+        quic = self.config
+        return orders.OpenEngine(
+            connections=quic.connections,
+            stream_bytes=quic.max_stream_bytes,
+            uni_window=1 << max(6, (quic.max_streams - 1).bit_length()),
+            cc=0 if quic.congestion == "cubic" else 1,
+            initial_window=quic.initial_window,
+            pacing=quic.pacing,
+            keep_alive_ms=quic.keep_alive_ms,
+            seed=int.from_bytes(os.urandom(7), "big") | 1,
+        )
+
+    def up(self) -> None:
+        if self._commands is not None and not self._is_up:
+            self._is_up = True
+            self._changed(self, True)
+
+    def down(self) -> None:
+        if self._is_up:
+            self._is_up = False
+            self._changed(self, False)
+        self._commands = self._events = None
+        for ring in self._rings:
+            ring.close()
+        self._rings.clear()
+
+    def put(self, command: QuicCommand, body: bytes | bytearray) -> bool:
+        return self._commands is not None and self._commands.put(command, body)
+
+    def take(self) -> list[tuple[QuicEvent, bytes]]:
+        """Events that are there. RingBroken: the worker is not to be believed any more."""
+        return self._events.take(256) if self._events is not None else []
