@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections.abc import Awaitable, Callable, Coroutine
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path as FilePath
 
@@ -25,12 +26,14 @@ from afterburnerd import base58
 from afterburnerd.abi import control
 from afterburnerd.abi.layout import (
     Cid,
+    Decoder,
     Path,
     PortKind,
     QuicCommandKind,
     QuicEventKind,
     QuicInject,
     QuicOutcome,
+    Rule,
 )
 from afterburnerd.abi.rings import RingBroken
 from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
@@ -55,6 +58,7 @@ from afterburnerd.quic.shake import Shake
 from afterburnerd.quic.tokens import Address, packed_mapped, unpacked
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.keeper import Keeper
+from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.seat import Seat
@@ -116,6 +120,8 @@ class QuicService(QuicOff):
         self._owners: dict[int, KernelPort] = {}
         self._link_of: dict[int, Link] = {}
         self._tokens = itertools.count(1)
+        self._republish: Callable[[], Awaitable[None]] | None = None
+        self._ready: set[Address] = set()  # ports that every worker's table has
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -135,8 +141,9 @@ class QuicService(QuicOff):
         seat.config = self.config.quic
         return seat
 
-    def workers_made(self, keepers: list[Keeper]) -> None:
+    def workers_made(self, keepers: list[Keeper], republish: Callable[[], Awaitable[None]]) -> None:
         """Other keepers than before: the halves of shared ports are theirs to have."""
+        self._republish = republish
         before = {k.index: k.quic_sockets for k in self.keepers}
         self.keepers = keepers
         for keeper in keepers:
@@ -306,16 +313,52 @@ class QuicService(QuicOff):
         quic_port.port.close()
 
     def _publish(self) -> None:
-        """The local ports that XDP parts long and short headers of."""
-        if self.device.program is None:
+        """The local ports of ours, to the workers' tables and to XDP, which parts long and short headers of them."""
+        self.device.quic_ports = {local: Use(PortKind.QUIC, listen=listens) for local, listens in self._locals()}
+        wanted = set(self.ports)
+        self._ready &= wanted
+        if self._republish is None or wanted == self._ready:
+            self.device.publish_again()
             return
+
+        async def publish(republish: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await republish()
+            except (OrderFailed, PlaneGone, TimeoutError, OSError) as error:
+                # A worker that is down takes the rules of its next start from `rules`.
+                say(messages.REBIND_FAILED, interface=self.device.facts.interface, reason=str(error))
+            self._ready |= wanted
+            for number in list(self._waiting):
+                self._completed(*self._waiting.pop(number), asyncio.get_running_loop().time())
+            self._wake.set()
+
+        self._spawn(publish(self._republish), "quic rules")
+
+    def rules(self) -> bytes:
+        """Every local port of ours is the engine's, in the worker's own look at a frame as well."""
+        return b"".join(
+            Rule(
+                addr=packed_mapped(str(port.address)),
+                port=port.port,
+                vlan_outer=(*port.vlans, 0)[0],
+                vlan_inner=(*port.vlans, 0, 0)[1],
+                decoder=Decoder.QUIC,
+            ).pack()
+            for port, _ in self._locals()
+        )
+
+    def _locals(self) -> list[tuple[LocalPort, bool]]:
+        """Our ports as packets to them carry them, and whether we listen there."""
         tags = {str(a.address): tuple(tag.vid for tag in a.vlans) for a in self.device.facts.local_addresses()}
-        self.device.quic_ports = {
-            LocalPort(ip_address(host), port, tags.get(host, ())): Use(PortKind.QUIC, listen=p.listen is not None)
+        return [
+            (LocalPort(ip_address(host), port, tags.get(host, ())), p.listen is not None)
             for (host, port), p in self.ports.items()
-            if host in tags
-        }
-        self.device.publish_again()
+        ]
+
+    def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _dial_port(self, host: str) -> QuicPort:
         """The socket to dial from: one for each local address."""
@@ -419,7 +462,7 @@ class QuicService(QuicOff):
     def _completed(self, shake: Shake, port: KernelPort, now: float) -> None:
         number = shake.number
         way = self._ways.get(number)
-        if way is None:
+        if way is None or port.local not in self._ready:
             self._waiting[number] = (shake, port)  # its way is on its way
             return
         worker, path = self._path(way, port, shake.remote)
@@ -512,9 +555,7 @@ class QuicService(QuicOff):
             self._completed(shake, port, asyncio.get_running_loop().time())
             self._wake.set()
 
-        task = asyncio.create_task(do(), name=f"share {number}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._spawn(do(), f"share {number}")
 
     async def _follow_ways(self) -> None:
         """Routes and neighbours change under connections: their engines are told."""

@@ -6,6 +6,7 @@ of the supervisor know of QUIC; `QuicService` (quic.py) is the same with somethi
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from afterburnerd.abi import control
@@ -39,8 +40,12 @@ class QuicOff:
     def close(self) -> None:
         """After they have."""
 
-    def workers_made(self, keepers: list[Keeper]) -> None:
+    def workers_made(self, keepers: list[Keeper], republish: Callable[[], Awaitable[None]]) -> None:
         """There are other keepers than before."""
+
+    def rules(self) -> bytes:
+        """What the workers' tables have beside capture rules: struct Rule of layout.py, packed."""
+        return b""
 
     def seat(self, worker: int) -> Seat | None:
         """The place of an engine beside a worker's process."""

@@ -134,7 +134,7 @@ class Workers:
             keeper.become(*uid_gid)
             keeper.seat = self._quic.seat(index)
             self.keepers.append(keeper)
-        self._quic.workers_made(self.keepers)
+        self._quic.workers_made(self.keepers, self.republish)
         self.share_out()
 
     def share_out(self) -> None:
@@ -164,13 +164,13 @@ class Workers:
             for address in self._sockets.keys() - sockets.keys():
                 self._sockets[address].close()
             self._sockets = sockets
-            rules = capture.pack_for_sockets(config.captures)
+            rules = capture.pack_for_sockets(config.captures) + self._quic.rules()
             for keeper in self.keepers:
                 keeper.sockets = list(sockets.values())[keeper.index :: len(self.keepers)]
                 keeper.rules = rules
         else:
             entries = self._entries()
-            rules = capture.pack(entries)
+            rules = capture.pack(entries) + self._quic.rules()
             for keeper in self.keepers:
                 keeper.rules = rules
             self._device.publish(entries)
@@ -204,9 +204,14 @@ class Workers:
         """Rules anew, from the configuration and the addresses of now; queues stay as they are. `guard` may take the
         failure of one worker upon itself."""
         if self._device.rung == "socket":
+            rules = capture.pack_for_sockets(self.config.captures) + self._quic.rules()
+            for keeper in self.keepers:
+                if rules != keeper.rules:
+                    with guard(keeper):
+                        await keeper.set_rules(rules)
             return
         entries = self._entries()
-        rules = capture.pack(entries)
+        rules = capture.pack(entries) + self._quic.rules()
         # Workers first: a frame for a new entry finds its rule; one for an old entry is dropped and counted.
         for keeper in self.keepers:
             with guard(keeper):
