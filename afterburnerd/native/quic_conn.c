@@ -161,7 +161,7 @@ static uint64_t expiry(const struct ab_quic *q, const struct ab_quic_conn *c)
 
 uint64_t ab_quic_conn_deadline(const struct ab_quic *q, const struct ab_quic_conn *c)
 {
-    uint64_t when, t;
+    uint64_t when;
 
     if (!ab_quic_conn_open(c))
         return c->end_ns;
@@ -173,12 +173,10 @@ uint64_t ab_quic_conn_deadline(const struct ab_quic *q, const struct ab_quic_con
     for (uint32_t i = 0; i < AB_QUIC_PATHS; i++)
         when = AB_MIN(when, AB_MIN(c->paths[i].again_ns, c->paths[i].until_ns));
     if (c->pace_blocked) {
-        t = ab_quic_pacer_when(&c->pacer, c->mtu.size);
+        uint64_t t = ab_quic_pacer_when(&c->pacer, c->mtu.size);
+
         when = AB_MIN(when, t);
     }
-    t = ab_quic_mtu_deadline(&c->mtu);
-    if (t > 0)
-        when = AB_MIN(when, t);
     return AB_MIN(when, expiry(q, c));
 }
 

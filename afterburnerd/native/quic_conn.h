@@ -45,6 +45,7 @@ enum ab_quic_control {
     AB_QUIC_CTL_DATA_BLOCKED = 1 << 5,
     AB_QUIC_CTL_STREAMS_BLOCKED_UNI = 1 << 6,
     AB_QUIC_CTL_STREAMS_BLOCKED_BIDI = 1 << 7,
+    AB_QUIC_CTL_MAX_STREAM_DATA = 1 << 8, /* of every object with `credit_due` */
 };
 
 /* Events that are owed to the sink and can be made from state. */

@@ -82,16 +82,14 @@ static void rx_over(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index)
 }
 
 /* Raises a stream's limit when half of its window was told, or when the peer is blocked by it and there is any room. */
-static int stream_credit(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_stream *t, bool blocked)
+static void stream_credit(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_stream *t, bool blocked)
 {
-    struct ab_quic_frame f = {.type = AB_QUIC_FRAME_MAX_STREAM_DATA, .limit = {.id = t->id}};
-
     if (t->rx != AB_QUIC_RX_OPEN || t->rx_final != AB_QUIC_NO_SIZE ||
         t->rx_told + t->rx_window - t->rx_limit <= (blocked ? 0 : t->rx_window / 2))
-        return 0;
-    t->rx_limit = t->rx_told + t->rx_window;
-    f.limit.value = t->rx_limit;
-    return ab_quic_control_push(q, c, &f);
+        return;
+    t->credit_due = true;
+    c->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
+    ab_quic_conn_ready(q, c);
 }
 
 /* Checks offsets against final size and credit, and takes down the highest. */
@@ -152,7 +150,8 @@ static int stream_object(struct ab_quic *q, struct ab_quic_conn *c, uint32_t ind
         rx_over(q, c, index);
         return 0;
     }
-    return stream_credit(q, c, t, false);
+    stream_credit(q, c, t, false);
+    return 0;
 }
 
 int ab_quic_in_stream(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)
@@ -253,7 +252,8 @@ int ab_quic_in_stream_blocked(struct ab_quic *q, struct ab_quic_conn *c, const s
     rc = find(q, c, id, false, &index);
     if (rc || index == AB_QUIC_NIL)
         return rc;
-    return stream_credit(q, c, &q->streams.objects[index], f->limit.value >= q->streams.objects[index].rx_limit);
+    stream_credit(q, c, &q->streams.objects[index], f->limit.value >= q->streams.objects[index].rx_limit);
+    return 0;
 }
 
 void ab_quic_in_blocked(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)

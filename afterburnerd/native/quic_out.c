@@ -114,6 +114,12 @@ void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
         c->uni_blocked_at = UINT64_MAX;
     if (p->control & AB_QUIC_CTL_STREAMS_BLOCKED_BIDI)
         c->bidi_blocked_at = UINT64_MAX;
+    if (p->control & AB_QUIC_CTL_MAX_STREAM_DATA) {
+        /* Of which streams is not written down: all of them say theirs again. */
+        for (uint32_t i = c->objects; i != AB_QUIC_NIL; i = q->streams.objects[i].next)
+            q->streams.objects[i].credit_due = true;
+        c->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
+    }
     while (index != AB_QUIC_NIL) {
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
         uint32_t next = slot->next;

@@ -20,7 +20,29 @@ static bool put_limit(struct ab_quic_builder *b, uint64_t type, uint64_t value)
     return true;
 }
 
-static void put_state(struct ab_quic_conn *c, struct ab_quic_builder *b)
+static bool put_stream_limits(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b)
+{
+    for (uint32_t i = c->objects; i != AB_QUIC_NIL; i = q->streams.objects[i].next) {
+        struct ab_quic_stream *t = &q->streams.objects[i];
+
+        if (!t->credit_due)
+            continue;
+        if (t->rx == AB_QUIC_RX_OPEN && t->rx_final == AB_QUIC_NO_SIZE) {
+            if (ab_quic_builder_room(b) < 1 + 2 * AB_QUIC_VARINT_BYTES)
+                return false;
+            t->rx_limit = AB_MAX(t->rx_limit, t->rx_told + t->rx_window);
+            *b->p++ = AB_QUIC_FRAME_MAX_STREAM_DATA;
+            b->p = ab_quic_varint_put(b->p, t->id);
+            b->p = ab_quic_varint_put(b->p, t->rx_limit);
+            b->eliciting = true;
+            b->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
+        }
+        t->credit_due = false;
+    }
+    return true;
+}
+
+static void put_state(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b)
 {
     while (c->control) {
         uint32_t bit = c->control & -c->control;
@@ -58,6 +80,11 @@ static void put_state(struct ab_quic_conn *c, struct ab_quic_builder *b)
             c->bidi_blocked_at = c->bidi_limit;
             ok = put_limit(b, AB_QUIC_FRAME_STREAMS_BLOCKED_BIDI, c->bidi_limit);
             break;
+        case AB_QUIC_CTL_MAX_STREAM_DATA:
+            if (!put_stream_limits(q, c, b))
+                return;
+            c->control &= ~bit;
+            continue;
         default:
             break;
         }
@@ -408,8 +435,11 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
     /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
     if (content && !c->probes && ab_unlikely(records_short(q, c) || ab_quic_keys_scarce(&c->keys)))
         content = false;
-    if (may && c->rtt.sampled && (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room &&
-        path->validated && build_probe(q, c, out, probe, now))
+    /* A search for a larger MTU goes on by itself, but begins anew only where there is something to send: it must not
+     * keep an idle connection alive. */
+    if (may && c->rtt.sampled && (content || c->mtu.state == AB_QUIC_MTU_SEARCHING) &&
+        (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room && path->validated &&
+        build_probe(q, c, out, probe, now))
         return true;
     if (!ack_due && !content)
         return false;
@@ -425,7 +455,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         b.payload = b.p; /* an ACK alone is no reason to cut what follows */
     }
     if (content) {
-        put_state(c, &b);
+        put_state(q, c, &b);
         put_controls(q, c, &b, now);
         put_queue(q, &b, &c->crypto, now);
         put_queue(q, &b, &c->again, now);
@@ -433,7 +463,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         put_uni(q, c, &b, now);
         put_streams(q, c, &b, now);
         if (ab_unlikely(c->control))
-            put_state(c, &b); /* what turned out to be blocked */
+            put_state(q, c, &b); /* what turned out to be blocked */
         note_blocked(c, b.stalled && !b.eliciting ? 1 : 0, now);
     } else if (++c->acks_alone >= ALONE_MAX && may) {
         b.eliciting = ab_quic_builder_byte(&b, AB_QUIC_FRAME_PING);
