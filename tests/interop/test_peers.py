@@ -148,6 +148,13 @@ def test_retry(pair: tuple[str, str]) -> None:
         delivered(peers.client(pair[0], server.port, "--streams", "3", "--size", str(SIZE)), server, 3)
 
 
+@pytest.mark.parametrize("retry", [(), ("--retry",)], ids=["plain", "retry"])
+def test_a_client_hello_of_two_datagrams(pair: tuple[str, str], retry: tuple[str, ...]) -> None:
+    need(pair[0], "client", "hybrid")
+    with peers.server(pair[1], *retry) as server:
+        delivered(peers.client(pair[0], server.port, "--size", str(SIZE), "--hybrid"), server, 1)
+
+
 def test_version_negotiation(pair: tuple[str, str]) -> None:
     need(pair[0], "client", "version-negotiation")
     with peers.server(pair[1]) as server:

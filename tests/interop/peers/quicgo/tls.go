@@ -28,6 +28,10 @@ func tlsConfig(o *options, sessions *sessions) *tls.Config {
 		ClientAuth:         tls.RequestClientCert,
 		InsecureSkipVerify: true, // of the issuer
 		ServerName:         "localhost",
+		CurvePreferences:   []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384},
+	}
+	if o.hybrid {
+		config.CurvePreferences = []tls.CurveID{tls.X25519MLKEM768, tls.X25519}
 	}
 	if sessions != nil {
 		config.ClientSessionCache = sessions
