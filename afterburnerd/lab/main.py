@@ -16,6 +16,7 @@ from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
 from . import (
     bench_crypto,
     bench_daemon,
+    bench_engine,
     bench_latency,
     bench_raw,
     bench_tps,
@@ -126,6 +127,15 @@ def build_parser() -> Parser:
             bench_crypto.run,
             "measure the protection of QUIC packets against libcrypto",
             bench_crypto.EXAMPLES,
+            benches,
+        )
+    )
+    bench_engine.add_arguments(
+        command(
+            "engine",
+            bench_engine.run,
+            "measure two QUIC engines back to back, without a network",
+            bench_engine.EXAMPLES,
             benches,
         )
     )

@@ -50,7 +50,7 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench decoder' demo
+set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
 set -g _shtab_afterburner_lab_opts_with_value --backend --broken --conns --count --cpu --duration --flows --idle --interface --interval --kills --loss-duration --mode --mtu --name --queue --queues --rate --receiver-cpu --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suite --suites --svg --to --via --ways --window --worker-cpu
 
 complete -c afterburner-lab -e
@@ -155,6 +155,13 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l ba
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l suites -xka "aes128 aes256 chacha20" -d 'of aes128, aes256, chacha20'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -l cpu -x -d 'CPU to measure on (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench crypto' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a engine -d 'Measure two QUIC engines back to back, without a network.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -l rounds -x -d 'rounds of each mode, in turns (default: 25)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -l size -x -d 'of a transaction (default: 235)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -l backend -x -d 'packet protection, as in bench crypto (default: auto)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -l cpu -x -d 'CPU to measure on (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench engine' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a decoder -d 'Measure the transaction decoder against solders.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench decoder' -l rounds -x -d 'rounds (default: 31)'
