@@ -26,6 +26,7 @@ examples:
   afterburnerctl inspect --program vote --count 10  ten votes as they come in
   afterburnerctl inspect -j --rule tpu | jq .size   sizes of what one rule takes
   afterburnerctl config diff                        what would a reload do?
+  sudo afterburnerctl trace                         what does the kernel drop, and why?
 """
 
 
@@ -63,6 +64,7 @@ def build_parser() -> Parser:
     _command(actions, "check", "check the files; tell everything that is wrong with them", "settings:check")
     _command(actions, "diff", "show what a reload would change, and what it would cost", "settings:compare")
 
+    _trace(_command(commands, "trace", "show what the kernel drops on the way, and why", "trace"))
     doctor.add_arguments(_command(commands, "doctor", "examine machine and device, say what to change", "doctor"))
     return parser
 
@@ -117,6 +119,30 @@ def _inspect(parser: Parser) -> None:
     parser.add_argument("--history", action="store_true", help="begin with what the rings still hold")
     parser.add_argument("--wait", action="store_true", help="wait for a daemon that does not run yet")
     parser.add_argument("--full", action="store_true", help="show all accounts and instructions of each")
+
+
+def _trace(parser: Parser) -> None:
+    parser.description = (
+        "Show what the kernel drops on the way to the daemon, as it happens: frames that found no AF_XDP socket or no room in "
+        "its ring, XDP programs that failed, datagrams to our ports that the kernel's stack dropped, with its reason. Needs "
+        "root, python3-bpfcc and the kernel's headers."
+    )
+    parser.add_argument("--interface", metavar="DEV", help='the device, or "all" (default: that of the configuration)')
+    parser.add_argument(
+        "--port",
+        action="append",
+        type=_port,
+        metavar="N",
+        help="a UDP port whose dropped datagrams are shown (default: those of the capture rules)",
+    )
+    parser.add_argument("--count", type=_count, metavar="N", help="end after this many")
+    parser.add_argument("--for", dest="seconds", type=_positive, metavar="SECONDS", help="end after this time")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
+    return int(text)
 
 
 def _positive(text: str) -> float:

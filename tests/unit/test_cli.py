@@ -34,7 +34,7 @@ def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["statuss"], "afterburnerctl: unknown command 'statuss'; did you mean status?"),
         (
             ["xyz"],
-            "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, doctor",
+            "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, trace, doctor",
         ),
         ([], "afterburnerctl: the following arguments are required: COMMAND"),
         (["--nonsense"], "afterburnerctl: unknown option --nonsense"),
@@ -90,6 +90,7 @@ def test_every_command_takes_j() -> None:
         ["config", "show"],
         ["config", "check"],
         ["config", "diff"],
+        ["trace"],
         ["doctor"],
     ):
         assert parser.parse_args([*words, "-j"]).json is True

@@ -50,8 +50,8 @@ function _shtab_afterburnerctl_using
   test "$_shtab_afterburnerctl_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' doctor
-set -g _shtab_afterburnerctl_opts_with_value --account --config --count --for --interface --interval --max-size --min-size --name --program --rule --run-dir --signature --source --timeout
+set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace doctor
+set -g _shtab_afterburnerctl_opts_with_value --account --config --count --for --interface --interval --max-size --min-size --name --port --program --rule --run-dir --signature --source --timeout
 
 complete -c afterburnerctl -e
 complete -c afterburnerctl -f
@@ -135,6 +135,16 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using config diff' -l confi
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using config diff' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using config diff' -l name -x -d 'its name, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using config diff' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a trace -d 'Show what the kernel drops on the way to the daemon, as it happens: frames that found no AF_XDP socket or no room in its ring, XDP programs that failed, datagrams to our ports that the kernel'"'"'s stack dropped, with its reason. Needs root, python3-bpfcc and the kernel'"'"'s headers.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l interface -x -d 'the device, or "all" (default: that of the configuration)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l port -x -d 'a UDP port whose dropped datagrams are shown (default: those of the capture rules)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l count -x -d 'end after this many'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l for -x -d 'end after this time'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a doctor -d 'Examine machine and device, say what to change.'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
