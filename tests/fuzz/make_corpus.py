@@ -6,9 +6,11 @@ first counts. The files come from the tests' own makers and fixed seeds, so that
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+from afterburnerd.abi.layout import QuicAdopt
 from afterburnerd.lab import broken
 from afterburnerd.lab.transactions import SHAPES, Maker
 from tests.net import frames
@@ -238,8 +240,85 @@ def quic_tparams() -> dict[str, bytes]:
         "of-a-server": b"\0" + wire.parameters(**server),
         "cut": b"\0" + wire.parameters(**client, **ranges)[:-1],
         "empty": b"\0",
+
+
+def quic_packets() -> dict[str, bytes]:
+    """A choice of role, cipher and limits, then what happens (fuzz_quic_packets.c)."""
+
+    def frames(*parts: bytes, how: int = 0) -> bytes:
+        body = b"".join(parts)
+        assert len(body) < 256
+        return bytes([1, how, len(body)]) + body
+
+    token = b"token" * 3 + b"!"
+    server, client, unconfirmed = b"\x01\x20", b"\x40\x20", b"\x00\x20"
+    everything = {
+        "ping": wire.PING,
+        "ack": wire.ack((0, 2)),
+        "ack-unsent": wire.ack((0, 60)),
+        "ack-ecn": wire.ack((0, 0), ecn=(1, 0, 0)),
+        "reset": wire.stream(2, b"ab", 5) + wire.reset_stream(2, 1, 9),
+        "stop": wire.stop_sending(1, 7),
+        "crypto": wire.crypto(0, b"ticket") + wire.crypto(10, b"later"),
+        "token": wire.new_token(token),
+        "streams": wire.stream(2, b"hello", fin=True) + wire.stream(0, b"x", 10) + wire.stream(0, b"0123456789"),
+        "credit": wire.max_data(1 << 20) + wire.max_stream_data(1, 1 << 20) + wire.max_streams(50, True),
+        "blocked": wire.data_blocked(1) + wire.stream_data_blocked(0, 2) + wire.streams_blocked(3, False),
+        "cids": wire.new_connection_id(1, 1, b"\xb1" * 8, token) + wire.retire_connection_id(1),
+        "path": wire.path_challenge(b"8 bytes!") + wire.path_response(b"8 bytes!"),
+        "done": wire.HANDSHAKE_DONE,
+        "datagram": wire.datagram(b"hello"),
+        "close": wire.connection_close(3, None, b"bye"),
+        "close-transport": wire.connection_close(10, 6, b"why"),
+        "unknown": b"\x21",
+    }
+    files = {f"server-{name}": server + frames(data) + b"\x09" for name, data in everything.items()}
+    files |= {
+        "client-sends": client + b"\x07\x00\x80\x00\x07\x41\x00\x08\x07\x03\x40\x00\x09\x05\x10\x09",
+        "client-confirmed-late": unconfirmed + b"\x07\x00\x80\x00\x09" + frames(wire.HANDSHAKE_DONE) + b"\x09\x05\x01",
+        "key-update": server + frames(wire.PING, how=4) + b"\x09" + frames(wire.PING) + b"\x09",
+        "old-number": server + frames(wire.PING, how=1) * 20 + frames(wire.PING, how=2) + b"\x09",
+        "moved": server + bytes([0x41, 0, 1]) + wire.PING + b"\x09",
+        "reflected": client + b"\x07\x00\x80\x00\x09\x04\x01\x00\x00\x01\x09",
+        "lost": client + b"\x07\x00\x80\x00\x09\xf6\xff\xff\x09\xf6\xff\xff\x09",
+        "raw": server + b"\x80\x20" + bytes(32) + b"\x00\x05hello",
+        "resets": client + b"\x07\x01\x80\x00\x08\x01\x09\x08\x02\x09\x08\x00\x09\x08\xfc\x09",
     }
     return files
+
+
+def quic_peer() -> dict[str, bytes]:
+    """Draws of a simulation: any bytes are some."""
+    return {f"draws-{size}": random.Random(size).randbytes(size) for size in (2, 64, 200, 400, 1000)}
+
+
+def quic_adopt() -> dict[str, bytes]:
+    """Patches to a good adoption: their number, then place, length and bytes of each (fuzz_quic_adopt.c)."""
+
+    def patched(*patches: tuple[str, bytes]) -> bytes:
+        out = bytes([len(patches)])
+        for name, data in patches:
+            out += QuicAdopt.OFFSETS[name].to_bytes(2, "little") + bytes([len(data)]) + data
+        return out
+
+    def number(value: int, size: int) -> bytes:
+        return value.to_bytes(size, "little")
+
+    return {
+        "good": patched() + b"\x00\x00",
+        "server": patched(("role", b"\x01")),
+        "suite": patched(("suite", b"\x09")),
+        "version": patched(("version", number(2, 4))),
+        "counts": patched(("local_count", number(9, 4)), ("peer_count", number(0, 4))),
+        "lengths": patched(("crypto_len", number(5000, 4)), ("remote_tparams_len", number(600, 4))),
+        "early": patched(
+            ("early_count", number(2, 4)), ("next_pn", number(7, 8)), ("early", number(3, 8) + number(5, 8))
+        ),
+        "far": patched(("next_pn", number((1 << 62) - 1, 8)), ("crypto_rx_offset", b"\xff" * 8)),
+        "idle": patched(("idle_deadline_ns", number(1, 8)), ("rtt_hint_ns", b"\xff" * 8)),
+        "twice": patched() + b"\x00\x01" + patched(("id", number(2, 8))) + b"\x00",
+        "remote": patched(("remote_tparams", b"\x0a\x01\x30\x0b\x02\x80\x00")),
+    }
 
 
 MAKERS: dict[str, Callable[[], dict[str, bytes]]] = {
@@ -250,6 +329,9 @@ MAKERS: dict[str, Callable[[], dict[str, bytes]]] = {
     "io": io,
     "quic_frames": quic_frames,
     "quic_tparams": quic_tparams,
+    "quic_packets": quic_packets,
+    "quic_peer": quic_peer,
+    "quic_adopt": quic_adopt,
 }
 
 

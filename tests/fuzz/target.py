@@ -32,6 +32,8 @@ class Target:
     max_len: int  # bytes of an input
     share: float  # of SECONDS
     pace: int  # inputs a second that it must reach, or it is too slow to find anything
+    helpers: tuple[str, ...] = ()  # of tests/sim/c
+    libraries: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> int:
@@ -55,7 +57,8 @@ class Target:
             clang, "-g", "-O1", "-std=gnu11", "-D_GNU_SOURCE",
             *(["-w"] if check else ["-Wall", "-Wextra", "-Werror"]),
             "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all",
-            "-I", folder, "-I", cc.NATIVE, "-I", cc.ROOT / "bpf", HERE / f"fuzz_{self.name}.c", *sources, "-o", program,
+            "-I", folder, "-I", cc.NATIVE, "-I", cc.ROOT / "bpf", HERE / f"fuzz_{self.name}.c", *sources,
+            *(HERE.parent / "sim" / "c" / helper for helper in self.helpers), "-o", program, *self.libraries,
         ]
         # fmt: on
         done = subprocess.run(command, capture_output=True, text=True)
@@ -95,6 +98,12 @@ class Target:
         assert list(folder.glob("crash-*")), result.stderr[-4000:]
 
 
+# The QUIC engine whole, without what joins it to the worker.
+ENGINE = tuple(
+    sorted(path.name for path in cc.NATIVE.glob("quic*.c") if path.name not in ("quic_port.c", "quic_ring.c"))
+)
+LIBRARIES = ("-lcrypto", "-ldl", "-lm")
+
 TARGETS = {
     target.name: target
     for target in (
@@ -102,6 +111,17 @@ TARGETS = {
         Target("eth", ("eth.c",), 600, 0.25, 1000),
         Target("rules", ("rules.c",), 600, 0.25, 500),
         Target("records", ("record.c",), 160, 0.25, 300),
+        Target("quic_packets", ENGINE, 2000, 1.0, 50, ("watch.c",), LIBRARIES),
+        Target(
+            "quic_peer",
+            ENGINE,
+            4000,
+            1.0,
+            1,
+            ("watch.c", "net.c", "ledger.c", "plan.c", "scenario.c", "world.c"),
+            LIBRARIES,
+        ),
+        Target("quic_adopt", ENGINE, 1000, 0.5, 50, (), LIBRARIES),
         Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "udp_tx.c", "eth.c"), 1600, 0.25, 100),
         Target("quic_frames", ("quic_frame.c",), 1500, 0.5, 2000),
         Target("quic_tparams", ("quic_tparams.c",), 600, 0.25, 2000),

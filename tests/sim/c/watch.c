@@ -239,6 +239,16 @@ static void frames(struct watch *w, const uint8_t *p, uint32_t len)
     }
 }
 
+void watch_update(struct watch *w)
+{
+    struct watch_key spare = w->now;
+
+    w->now = w->next;
+    w->next = spare;
+    key_next(&w->next, &w->now, w->suite);
+    w->generation++;
+}
+
 uint32_t watch_packet(struct watch *w, const uint8_t *data, uint32_t len, uint8_t *plain)
 {
     uint32_t at = 1u + w->cid_len, size;
@@ -267,14 +277,8 @@ uint32_t watch_packet(struct watch *w, const uint8_t *data, uint32_t len, uint8_
         number -= span;
     MUST_SAY(number >= w->least, "packet number %llu after %llu", (unsigned long long)number,
              (unsigned long long)w->least - 1);
-    if (((header[0] >> 2 ^ w->generation) & 1) != 0) {
-        struct watch_key spare = w->now;
-
-        w->now = w->next;
-        w->next = spare;
-        key_next(&w->next, &w->now, w->suite);
-        w->generation++;
-    }
+    if (((header[0] >> 2 ^ w->generation) & 1) != 0)
+        watch_update(w);
     k = &w->now;
     nonce(k, number, iv);
     SIM_MUST(EVP_DecryptInit_ex(k->ctx, NULL, NULL, NULL, iv) == 1);

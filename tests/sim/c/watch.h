@@ -43,6 +43,8 @@ uint32_t watch_packet(struct watch *w, const uint8_t *data, uint32_t len, uint8_
 /* watch_seal: the opposite, for who wants to send as this sender: frames into a packet at `out`; its length. */
 uint32_t watch_seal(struct watch *w, const uint8_t *cid, uint64_t number, uint8_t bits, const uint8_t *plain,
                     uint32_t len, uint8_t *out);
+/* watch_update: this sender's next generation of keys. */
+void watch_update(struct watch *w);
 uint64_t watch_varint(const uint8_t **p, const uint8_t *end);
 /* watch_frame: type of the frame at *p, which is moved behind it. */
 uint64_t watch_frame(const uint8_t **p, const uint8_t *end);
