@@ -99,12 +99,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct ab_quic_sink sink = {NULL, no_data, no_reset, no_datagram, yes_done, yes_event};
     static const struct ab_quic_config config = {.connections = 3,
-                                                 .messages = 32,
+                                                 .messages = 256,
                                                  .packets = 256,
                                                  .streams = 4,
                                                  .stream_bytes = 4096,
                                                  .uni_window = 64,
-                                                 .bidi_window = 16,
+                                                 .bidi_window = 64,
                                                  .seed = 1,
                                                  .crypto = "libcrypto"};
     struct choices c = {data, size};

@@ -210,12 +210,12 @@ static bool start(struct state *s, struct choices *c)
     uint32_t flags = choose(c), small = choose(c);
     struct ab_quic_config config = {
         .connections = 2,
-        .messages = small & 1 ? 8 : 64,
+        .messages = small & 1 ? 256 : 300,
         .packets = 512,
         .streams = small & 2 ? 2 : 16,
         .stream_bytes = 4096,
         .uni_window = 64,
-        .bidi_window = 16,
+        .bidi_window = 64,
         .burst_packets = 8,
         .cc = small & 4 ? AB_QUIC_NEWRENO : AB_QUIC_CUBIC,
         .pacing = small & 8,

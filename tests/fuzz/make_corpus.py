@@ -240,6 +240,8 @@ def quic_tparams() -> dict[str, bytes]:
         "of-a-server": b"\0" + wire.parameters(**server),
         "cut": b"\0" + wire.parameters(**client, **ranges)[:-1],
         "empty": b"\0",
+    }
+    return files
 
 
 def quic_packets() -> dict[str, bytes]:

@@ -107,7 +107,7 @@ class Simulation:
         hard = any(p.loss > 0.1 or p.delay > 100 * MS or p.blackholes for p in (forth, back))
         tiny = rng.random() < 0.25
         self.idle = 600.0 if hard else rng.choice((30.0, 60.0))
-        stream_bytes = rng.choice((2048, 4096, 16384))
+        stream_bytes = rng.choice((4096, 16384))
 
         # aioquic finds no MTU: it stays at what it is told
         peer_size = rng.choice((1200, min(1400, (back if self.client else forth).mtu)))
@@ -131,7 +131,7 @@ class Simulation:
             grease=False,
         )
         self.engine = lib.QuicEngine(
-            connections=2, messages=rng.choice((64, 256)), packets=2048, streams=rng.choice((8, 64)), stream_bytes=stream_bytes,
+            connections=2, messages=rng.choice((256, 512)), packets=2048, streams=rng.choice((8, 64)), stream_bytes=stream_bytes,
             uni_window=512, bidi_window=64, burst_packets=rng.choice((1, 16)), cc=rng.randrange(2),
             initial_window=rng.choice((0, 12_000)), pacing=rng.randrange(2), ecn=rng.randrange(2),
             no_mtu_discovery=rng.randrange(2), skip_packets=rng.choice((0, 20)), seed=rng.getrandbits(64),

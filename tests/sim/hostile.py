@@ -102,7 +102,7 @@ class Victim:
         self.engine = lib.QuicEngine(
             **{
                 "connections": 4, "messages": 256, "packets": 4096, "streams": 32, "stream_bytes": 4096, "uni_window": 64,
-                "bidi_window": 16, "no_mtu_discovery": 1, "seed": seed, **config,
+                "bidi_window": 64, "no_mtu_discovery": 1, "seed": seed, **config,
             }
         )  # fmt: skip
         secret_bytes = seal.hash_bytes(suite)

@@ -177,6 +177,7 @@ static bool on_done(void *ctx, struct ab_quic_conn *c, uint64_t token, enum ab_q
         MUST_SAY(m->expires, "message %llu expired and had no end", (unsigned long long)token);
         SIM_MUST(first == 0);
         f->failed = true;
+        e->short_sent -= f->how == AB_QUIC_SEND_UNI && f->sent < 2;
         break;
     default:
         SIM_FAIL("outcome %d", outcome);
@@ -196,7 +197,7 @@ static bool on_event(void *ctx, const struct ab_quic_event *ev, const void *body
              (unsigned long long)ev->number, (unsigned long long)ev->code);
     switch (ev->kind) {
     case AB_QUIC_EVENT_CONFIRMED:
-        MUST_SAY(e->index == 0 && !e->confirmed, "confirmed twice, or at the server");
+        MUST_SAY(!e->confirmed, "confirmed twice");
         e->confirmed = true;
         break;
     case AB_QUIC_EVENT_CRYPTO:

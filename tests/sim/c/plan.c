@@ -119,6 +119,7 @@ static void stop_one(struct world *w, struct end *e)
         if (ab_quic_stop_sending(e->q, e->c, f->id, rng_below(&w->rng, 1000)) == 0) {
             f->stopped = true;
             world_tally[6]++;
+            SIM_TELL("%12.6f %u stops stream %llu\n", (double)w->now / 1e9, e->index, (unsigned long long)f->id);
         }
         return;
     }
@@ -164,9 +165,12 @@ void plan_act(struct world *w, struct end *e)
             open_flow(w, e, AB_QUIC_SEND_BIDI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2), id);
     } else if (which < 95) {
         key = open_one(w, e);
-        if (key < FLOWS && ab_quic_reset_stream(e->q, e->c, e->flows[key].id, 7) == 0) {
-            e->flows[key].reset = true;
-            world_tally[7]++;
+        if (key < FLOWS) {
+            e->flows[key].reset = true; /* the fate may be told from inside */
+            e->flows[key].reset = ab_quic_reset_stream(e->q, e->c, e->flows[key].id, 7) == 0;
+            world_tally[7] += e->flows[key].reset;
+            SIM_TELL("%12.6f %u resets stream %llu\n", (double)w->now / 1e9, e->index,
+                     (unsigned long long)e->flows[key].id);
         }
     } else if (which < 97) {
         stop_one(w, e);

@@ -77,11 +77,11 @@ static void draw_config(struct world *w, struct ab_quic_config *c)
 
     memset(c, 0, sizeof(*c));
     c->connections = 4;
-    c->messages = (uint32_t)RNG_OF(r, 32, 64, 256, 1024);
-    c->message_bytes = (uint32_t)RNG_OF(r, 0, 0, 512, 1500);
+    c->messages = (uint32_t)RNG_OF(r, 256, 256, 512, 1024);
+    c->message_bytes = (uint32_t)RNG_OF(r, 0, 0, 1100, 1500);
     c->packets = (uint32_t)RNG_OF(r, 1024, 2048, 4096);
     c->streams = (uint32_t)RNG_OF(r, 8, 64, 128);
-    c->stream_bytes = (uint32_t)RNG_OF(r, 2048, 4096, 16384);
+    c->stream_bytes = (uint32_t)RNG_OF(r, 4096, 4096, 16384);
     c->uni_window = (uint32_t)RNG_OF(r, 512, 1024);
     c->bidi_window = (uint32_t)RNG_OF(r, 64, 128);
     c->burst_packets = (uint32_t)RNG_OF(r, 1, 4, 16, 64);
@@ -95,6 +95,7 @@ static void draw_config(struct world *w, struct ab_quic_config *c)
     c->key_update_packets = RNG_OF(r, 0, 0, 20, 200);
     c->confidentiality_limit = c->key_update_packets ? 20 * c->key_update_packets : 0;
     c->seed = rng_next(r);
+    c->crypto = rng_below(r, 2) ? NULL : "libcrypto";
 }
 
 void scenario_draw(struct world *w)
@@ -166,6 +167,16 @@ void scenario_draw(struct world *w)
     default:
         break;
     }
+    for (int i = 0; i < 2; i++)
+        SIM_TELL("end %d: messages %u packets %u streams %u of %u, window %u, pacing %d; gives data %llu, streams %llu uni %llu "
+                 "bidi, %llu bytes each; idle %llu ms, cids %llu, mtu %u; loss %.2f delay %llu us mtu %u rate %llu\n",
+                 i, configs[i].messages, configs[i].packets, configs[i].streams, configs[i].stream_bytes,
+                 configs[i].initial_window, configs[i].pacing, (unsigned long long)promised[i].max_data,
+                 (unsigned long long)promised[i].streams_uni, (unsigned long long)promised[i].streams_bidi,
+                 (unsigned long long)promised[i].stream_data[2], (unsigned long long)promised[i].idle_ms,
+                 (unsigned long long)promised[i].cids, mtus[i], w->net.way[i].loss,
+                 (unsigned long long)w->net.way[i].delay_ns / 1000, w->net.way[i].mtu,
+                 (unsigned long long)w->net.way[i].rate);
     if (w->dead) /* both must find out by themselves */
         configs[0].keep_alive_ms = configs[1].keep_alive_ms = 0;
 }

@@ -215,6 +215,21 @@ uint64_t watch_frame(const uint8_t **p, const uint8_t *end)
     return type;
 }
 
+/* One frame for a reader: its type and its first numbers. */
+static void tell_frame(const uint8_t *at, uint64_t type, const uint8_t *behind, const uint8_t *end)
+{
+    if (!sim_verbose || type == 0)
+        return;
+    printf("%30s %02llx", "", (unsigned long long)type);
+    watch_varint(&at, end);
+    for (int i = 0; i < 5 && at < behind; i++) {
+        if (1u << (*at >> 6) > (uint64_t)(behind - at))
+            break;
+        printf(" %llu", (unsigned long long)watch_varint(&at, end));
+    }
+    printf("\n");
+}
+
 /* What the frames of a packet must be together. */
 static void frames(struct watch *w, const uint8_t *p, uint32_t len)
 {
@@ -227,6 +242,7 @@ static void frames(struct watch *w, const uint8_t *p, uint32_t len)
         uint64_t type = watch_frame(&p, end);
 
         w->kinds[type]++;
+        tell_frame(at, type, p, end);
         w->streams_in_packet += type >= 0x08 && type <= 0x0f;
         if (type == 0x1c || type == 0x1d) {
             const uint8_t *q = at + 1;
