@@ -130,18 +130,37 @@ static uint32_t small(struct world *w)
     return (uint32_t)RNG_OF(&w->rng, 0, 1, 2, 17, 100, 235, 235, 235, 500, 1000, 1100, 1232);
 }
 
+/* The plan is over: what is still open gets its end, as far as there is room now. */
+static void end_streams(struct world *w, struct end *e)
+{
+    for (uint32_t k = 0; k < e->flow_count && e->message_count < MESSAGES; k++) {
+        const struct flow *f = &e->flows[k];
+
+        if (f->how != AB_QUIC_SEND_UNI && f->how != AB_QUIC_SEND_DATAGRAM && !f->fin && !f->reset && !f->stopped &&
+            !f->failed && !send_on(w, e, k, AB_QUIC_SEND_STREAM, 0, true))
+            return;
+    }
+    e->ended = true;
+}
+
 void plan_act(struct world *w, struct end *e)
 {
     uint32_t which = (uint32_t)rng_below(&w->rng, 100), key;
     uint32_t before = e->message_count;
     uint64_t id;
 
+    e->next_action = w->now + rng_below(&w->rng, 2 * e->action_gap + 1);
+    if (e->actions == 1 && !e->ended) { /* the last one: until it is done */
+        end_streams(w, e);
+        e->next_action = w->now + NET_MS;
+        e->actions -= e->ended;
+        return;
+    }
     if (e->message_count == MESSAGES || e->flow_count == FLOWS) {
-        e->actions = 0;
+        e->actions = 1;
         return;
     }
     e->actions--;
-    e->next_action = w->now + rng_below(&w->rng, 2 * e->action_gap + 1);
     if (which < 55) {
         open_flow(w, e, AB_QUIC_SEND_UNI, small(w), true, UINT64_MAX);
     } else if (which < 63) {

@@ -80,7 +80,7 @@ static void draw_config(struct world *w, struct ab_quic_config *c)
     c->messages = (uint32_t)RNG_OF(r, 256, 256, 512, 1024);
     c->message_bytes = (uint32_t)RNG_OF(r, 0, 0, 1100, 1500);
     c->packets = (uint32_t)RNG_OF(r, 1024, 2048, 4096);
-    c->streams = (uint32_t)RNG_OF(r, 8, 64, 128);
+    c->streams = (uint32_t)RNG_OF(r, 256, 512);
     c->stream_bytes = (uint32_t)RNG_OF(r, 4096, 4096, 16384);
     c->uni_window = (uint32_t)RNG_OF(r, 512, 1024);
     c->bidi_window = (uint32_t)RNG_OF(r, 64, 128);

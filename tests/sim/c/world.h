@@ -63,6 +63,7 @@ struct end {
     /* the plan */
     uint32_t actions; /* left */
     uint64_t next_action, action_gap;
+    bool ended;       /* its open streams have been given their ends */
     bool pushed_back; /* the last send found no room */
     double refuses;   /* share of `done` and `event` calls that this end's sink refuses */
     /* what was told */
