@@ -103,7 +103,6 @@ static void begin(struct ab_quic_conn *c, uint32_t index)
         ab_quic_queue_init(queues[i]);
     for (uint32_t i = 0; i < AB_QUIC_PATHS; i++)
         c->paths[i].again_ns = c->paths[i].until_ns = UINT64_MAX;
-    memset(c->stopped, 0xff, sizeof(c->stopped));
     memset(c->skipped, 0xff, sizeof(c->skipped));
 }
 

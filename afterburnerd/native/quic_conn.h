@@ -29,7 +29,6 @@
 #define AB_QUIC_BATCH 64         /* packets that are opened or sealed together */
 #define AB_QUIC_CONTROL_MAX 64   /* control frames of a connection queued or under way; more is a flood */
 #define AB_QUIC_CRYPTO_ROOM 4096 /* bytes of CRYPTO that are put together (RFC 9000 7.5: at least 4096) */
-#define AB_QUIC_STOPPED 8        /* streams without object whose STOP_SENDING is remembered */
 #define AB_QUIC_SKIPPED 4        /* packet numbers left out that are remembered */
 #define AB_QUIC_EVENTS_MAX 4     /* event slots that wait for the sink; further tokens are let go */
 #define AB_QUIC_HUGE (2u << 20)  /* all memory is a multiple of this, for large pages */
@@ -137,7 +136,6 @@ struct ab_quic_conn {
     uint64_t peer_bidi_local, peer_bidi_remote;                /* the peer's initial_max_stream_data_bidi_* */
     uint64_t our_bidi_local, our_bidi_remote;                  /* ours */
     uint64_t data_blocked_at, uni_blocked_at, bidi_blocked_at; /* limits for which a BLOCKED frame was sent */
-    uint64_t stopped[AB_QUIC_STOPPED];
     uint64_t skipped[AB_QUIC_SKIPPED];
     uint64_t first_pn; /* the first one that is ours; those below were the supervisor's */
     uint32_t early;    /* slot with the ranges of its 0-RTT packets; AB_QUIC_NIL none */
@@ -146,7 +144,7 @@ struct ab_quic_conn {
     uint32_t control_count; /* control slots queued or under way */
     uint32_t slot_count;    /* slots that are this connection's, of any kind */
     uint32_t untold;        /* messages whose fate the sink had no room for */
-    uint8_t stopped_at, skipped_at;
+    uint8_t skipped_at;
     bool disable_migration;
 
     /* CRYPTO of the peer: put together here, then told. The buffer is a stream object's. */

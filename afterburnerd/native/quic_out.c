@@ -92,14 +92,6 @@ int ab_quic_control_push(struct ab_quic *q, struct ab_quic_conn *c, const struct
     return 0;
 }
 
-static bool is_stopped(const struct ab_quic_conn *c, uint64_t id)
-{
-    for (uint32_t i = 0; i < AB_QUIC_STOPPED; i++)
-        if (c->stopped[i] == id)
-            return true;
-    return false;
-}
-
 void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_sent_packet *p)
 {
     uint32_t index = p->chain;
@@ -135,10 +127,11 @@ void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
             }
             goto again;
         case AB_QUIC_SLOT_UNI:
-            /* RFC 9000 3.5: a stream that is sent whole is reset when something of it is lost after STOP_SENDING. */
-            if (ab_unlikely(is_stopped(c, slot->stream))) {
-                ab_quic_uni_stop(q, c, slot->stream, 0, AB_QUIC_OUTCOME_STOPPED);
-                ab_quic_slot_end(q, c, index, AB_QUIC_OUTCOME_STOPPED);
+            /* Reset before it was sent whole: what was on its way needs not arrive any more. One that was sent whole
+             * when STOP_SENDING came goes on being repeated, so that the peer learns its size (RFC 9000 3.5 allows it).
+             */
+            if (ab_unlikely(ab_quic_slot_at(&q->slots, slot->head)->outcome != AB_QUIC_OUTCOME_ACKNOWLEDGED)) {
+                ab_quic_slot_end(q, c, index, ab_quic_slot_at(&q->slots, slot->head)->outcome);
                 break;
             }
             goto again;
@@ -330,8 +323,6 @@ int ab_quic_uni_stop(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id, uin
             if (last)
                 break;
         }
-    } else if (!is_stopped(c, id)) {
-        c->stopped[c->stopped_at++ % AB_QUIC_STOPPED] = id;
     }
     return 0;
 }

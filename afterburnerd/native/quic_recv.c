@@ -17,21 +17,14 @@ struct incoming {
     uint8_t choice; /* enum ab_quic_key_choice */
 };
 
-/* RFC 9000 10.3: whether a datagram that could not be opened ends with a reset token of the peer's. Compared with all
- * of them, in constant time (10.3.1). */
+/* RFC 9000 10.3: whether a datagram that could not be opened ends with the reset token of the connection ID that we
+ * send to, compared in constant time. Tokens of those that we have not used, or that are retired, mean nothing
+ * (10.3.1). */
 static bool is_reset(const struct ab_quic_conn *c, const struct ab_dgram *d)
 {
-    const uint8_t *tail = d->data + d->len - 16;
-    bool found = false;
+    const struct ab_quic_cid *used = ab_quic_cids_peer(&c->cids);
 
-    if (d->len < 21)
-        return false;
-    for (uint32_t i = 0; i < AB_QUIC_CIDS_MAX; i++) {
-        const struct ab_quic_cid_entry *e = &c->cids.peers[i];
-
-        found |= ab_quic_equal(e->cid.token, tail, 16) & (e->state == AB_QUIC_CID_ANNOUNCED) & e->cid.has_token;
-    }
-    return found;
+    return d->len >= 21 && used->has_token && ab_quic_equal(used->token, d->data + d->len - 16, 16);
 }
 
 static void not_opened(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_dgram *d, uint64_t now)
@@ -272,7 +265,7 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     struct ab_quic_reader r = {payload, payload + len};
     struct ab_quic_frame f;
     uint8_t first = in->d->data[0];
-    bool eliciting = false, probing = true, here, newest;
+    bool eliciting = false, probing = true, refused = false, here, newest;
     int rc;
 
     /* RFC 9000 17.3.1: reserved bits, only now that the packet is authentic. */
@@ -321,16 +314,23 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
         if (ab_likely(rc == 0)) {
             eliciting |= ab_quic_frame_is(f.type, AB_QUIC_ACK_ELICITING);
             probing &= ab_quic_frame_is(f.type, AB_QUIC_PROBING);
-            rc = frame(q, c, in, &f, now);
+            /* A packet with a frame that found no room will come again; a DATAGRAM in it must not be told twice. */
+            rc = ab_unlikely(refused) && (f.type | 1) == AB_QUIC_FRAME_DATAGRAM_LEN ? 0 : frame(q, c, in, &f, now);
         }
         if (ab_unlikely(rc)) {
-            if (rc > 0)
+            if (rc > 0) {
                 ab_quic_conn_error(q, c, (uint64_t)rc, f.type, "", now);
-            return; /* AB_QUIC_NO_ROOM: as if it had never come; it is not acknowledged */
+                return;
+            }
+            /* AB_QUIC_NO_ROOM: not acknowledged, so it comes again. The others are taken all the same: what they bring
+             * may be what makes room. */
+            refused = true;
         }
         if (ab_unlikely(!ab_quic_conn_open(c)))
             return;
     } while (r.p < r.end);
+    if (ab_unlikely(refused))
+        return;
     ab_quic_ack_add(&c->ack, in->pn, eliciting, in->d->tos & 3, now);
     if (ab_unlikely(!here) && !probing && newest) {
         if (c->disable_migration) /* 9: we have said that we do not take part in it */

@@ -271,6 +271,28 @@ bool ledger_quiet(const struct world *w)
     return w->end[0].confirmed && w->end[0].crypto_got == w->crypto_len;
 }
 
+/* What is still missing, for a reader of a failure. */
+void ledger_explain(const struct world *w)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct end *e = &w->end[i];
+        uint32_t shown = 0;
+
+        fprintf(stderr, "end %d: confirmed %d, closed %d by %u, actions %u, undone %u, crypto %llu of %u\n", i, e->confirmed,
+                e->closed, e->closed_by, e->actions, e->undone, (unsigned long long)e->crypto_got, w->crypto_len);
+        for (uint32_t k = 0; k < e->flow_count && shown < 8; k++) {
+            const struct flow *f = &e->flows[k];
+
+            if (f->how == AB_QUIC_SEND_DATAGRAM || f->got_reset || (f->got == f->sent && f->got_fin == f->fin) || f->sent < 2)
+                continue;
+            shown++;
+            fprintf(stderr, "  flow %u how %u stream %lld: sent %llu%s got %llu%s reset %d stopped %d failed %d pending %u\n", k,
+                    f->how, (long long)f->id, (unsigned long long)f->sent, f->fin ? " fin" : "", (unsigned long long)f->got,
+                    f->got_fin ? " fin" : "", f->reset, f->stopped, f->failed, f->pending);
+        }
+    }
+}
+
 /* ledger_settle: all is over. */
 void ledger_settle(const struct world *w)
 {
@@ -294,7 +316,10 @@ void ledger_settle(const struct world *w)
                      (unsigned long long)o->close_code);
             break;
         case AB_QUIC_CLOSE_IDLE:
-            MUST_SAY(w->dead || w->closing || w->idle_end, "end %d was idle for too long", i);
+            if (!w->dead && !w->closing && !w->idle_end) {
+                ledger_explain(w);
+                SIM_FAIL("end %d was idle for too long", i);
+            }
             break;
         case AB_QUIC_CLOSE_DROPPED:
             SIM_MUST(w->drop_end && e->closing);

@@ -181,11 +181,14 @@ static bool act(struct world *w)
             any = true;
         }
     }
-    if (w->rebinds && w->next_rebind <= w->now) {
+    /* A peer must not move before the handshake is confirmed (RFC 9000 9). */
+    if (w->rebinds && w->next_rebind <= w->now && w->end[0].confirmed && !w->closing) {
         w->rebinds--;
         w->next_rebind = w->now + rng_below(&w->rng, 500 * NET_MS);
         net_rebind(&w->net);
         w->port_in = w->port_out = 0;
+        if (!w->end[0].closed) /* who says nothing cannot be found again behind a NAT */
+            ab_quic_ping(w->end[0].q, w->end[0].c);
         SIM_TELL("%12.6f the client's port is %u\n", (double)w->now / 1e9, w->net.port);
         any = true;
     }
@@ -214,7 +217,7 @@ static uint64_t earliest(struct world *w)
         if (e->actions && e->adopted && !e->closed && !e->closing && e->next_action < next)
             next = e->next_action;
     }
-    if (w->rebinds && !w->closing && w->next_rebind < next)
+    if (w->rebinds && !w->closing && w->end[0].confirmed && w->next_rebind < next)
         next = w->next_rebind;
     if (w->early_close && !w->closing && w->close_at < next)
         next = w->close_at;
@@ -271,6 +274,8 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
             continue;
         }
         idle_turns = 0;
+        if (next == NET_NEVER || next > w->limit)
+            ledger_explain(w);
         if (next == NET_NEVER)
             SIM_FAIL("nothing will ever happen again: closed %d %d, undone %u %u, actions %u %u", w->end[0].closed,
                      w->end[1].closed, w->end[0].undone, w->end[1].undone, w->end[0].actions, w->end[1].actions);

@@ -120,6 +120,7 @@ void scenario_stock(struct world *w, struct end *e); /* the connection IDs that 
 extern const struct ab_quic_sink ledger_sink;
 uint8_t flow_byte(const struct end *sender, uint32_t key, uint64_t offset);
 bool ledger_quiet(const struct world *w); /* nothing is under way any more */
+void ledger_explain(const struct world *w);
 void ledger_settle(const struct world *w);
 /* plan.c: what an end does next. */
 void plan_act(struct world *w, struct end *e);
