@@ -214,14 +214,23 @@ void ab_eth_reverse(struct ab_dgram *d)
     d->dport = port;
 }
 
+/* A field as it lies in memory and is added up there: sums are taken over little-endian words. */
+static inline uint64_t wire16(uint32_t v)
+{
+    return (uint16_t)(v << 8 | (v >> 8 & 0xff));
+}
+
 uint8_t *ab_eth_build(const struct ab_path *p, uint8_t *payload, uint32_t len, uint8_t ecn)
 {
-    uint16_t udp_len = (uint16_t)(len + UDP_BYTES), sum;
+    uint32_t udp_len = len + UDP_BYTES;
     uint8_t *udp = payload - UDP_BYTES, *frame = payload - ab_path_headers(p), *at = frame + ETH_BYTES - 2;
     uint8_t tos = (uint8_t)(p->dscp << 2 | (ecn & 3)), ttl = p->ttl ? p->ttl : AB_PATH_TTL;
-    uint64_t pseudo;
+    uint64_t addresses, sum;
+    uint16_t folded;
     uint8_t *ip;
 
+    /* Headers are summed up from their values, not from where they were just written: a wide load behind narrow stores
+     * waits for them to reach the cache. */
     memcpy(frame, p->dmac, 6);
     memcpy(frame + 6, p->smac, 6);
     if (p->vlan_outer) {
@@ -235,13 +244,13 @@ uint8_t *ab_eth_build(const struct ab_path *p, uint8_t *payload, uint32_t len, u
             at += VLAN_BYTES;
         }
     }
-    ab_store16(at, p->family == 4 ? TYPE_IPV4 : TYPE_IPV6);
     ip = at + 2;
-    ab_store16(udp, p->local_port);
-    ab_store16(udp + 2, p->remote_port);
-    ab_store16(udp + 4, udp_len);
-    ab_store16(udp + 6, 0);
-    if (p->family == 4) {
+    if (ab_likely(p->family == 4)) {
+        ab_store16(at, TYPE_IPV4);
+        addresses = ab_eth_sum(p->local + 12, 4, ab_eth_sum(p->remote + 12, 4, 0));
+        sum = addresses + wire16(0x4500u | tos) + wire16(udp_len + IPV4_BYTES) + wire16(DONT_FRAGMENT) +
+              wire16((uint32_t)ttl << 8 | PROTO_UDP);
+        folded = (uint16_t)~ab_eth_fold(sum);
         ip[0] = 0x45;
         ip[1] = tos;
         ab_store16(ip + 2, (uint16_t)(udp_len + IPV4_BYTES));
@@ -249,29 +258,31 @@ uint8_t *ab_eth_build(const struct ab_path *p, uint8_t *payload, uint32_t len, u
         ab_store16(ip + 6, DONT_FRAGMENT);
         ip[8] = ttl;
         ip[9] = PROTO_UDP;
-        ab_store16(ip + 10, 0);
+        memcpy(ip + 10, &folded, 2);
         memcpy(ip + 12, p->local + 12, 4);
         memcpy(ip + 16, p->remote + 12, 4);
-        sum = (uint16_t)~ab_eth_fold(ab_eth_sum(ip, IPV4_BYTES, 0));
-        memcpy(ip + 10, &sum, 2);
-        pseudo = ab_eth_sum(ip + 12, 8, 0);
     } else {
+        ab_store16(at, TYPE_IPV6);
+        addresses = ab_eth_sum(p->local, 32, 0); /* `remote` lies behind it */
         ip[0] = (uint8_t)(0x60 | tos >> 4);
         ip[1] = (uint8_t)(tos << 4);
         ip[2] = ip[3] = 0; /* no flow label: nothing of ours tells flows of a connection apart (RFC 6437 3) */
-        ab_store16(ip + 4, udp_len);
+        ab_store16(ip + 4, (uint16_t)udp_len);
         ip[6] = PROTO_UDP;
         ip[7] = ttl;
         memcpy(ip + 8, p->local, 16);
         memcpy(ip + 24, p->remote, 16);
-        pseudo = ab_eth_sum(ip + 8, 32, 0);
     }
-    /* Pseudo-header (RFC 768, RFC 8200 8.1): the protocol and once more the length, as they stand in memory. */
-    pseudo += (uint64_t)PROTO_UDP << 8;
-    pseudo += (uint16_t)(udp_len << 8 | udp_len >> 8);
-    sum = (uint16_t)~ab_eth_fold(ab_eth_sum(udp, udp_len, pseudo));
-    if (sum == 0)
-        sum = 0xffff; /* zero means "none" (RFC 768) */
-    memcpy(udp + 6, &sum, 2);
+    /* Pseudo-header (RFC 768, RFC 8200 8.1), header, payload. The length is in two of them. */
+    sum = addresses + wire16(PROTO_UDP) + 2 * wire16(udp_len) + wire16(p->local_port) + wire16(p->remote_port);
+    folded = (uint16_t)~ab_eth_fold(ab_eth_sum(payload, len, sum));
+    if (folded == 0)
+        folded = 0xffff; /* zero means "none" (RFC 768) */
+    ab_store16(udp, p->local_port);
+    ab_store16(udp + 2, p->remote_port);
+    ab_store16(udp + 4, (uint16_t)udp_len);
+    memcpy(udp + 6, &folded, 2);
     return frame;
 }
+
+_Static_assert(offsetof(struct ab_path, remote) == offsetof(struct ab_path, local) + 16, "summed up in one go");
