@@ -106,19 +106,16 @@ static uint64_t cubic_at(const struct ab_quic_cc *c, uint64_t ns)
 
 static void cubic_grow(struct ab_quic_cc *c, uint64_t rtt_ns, uint64_t now)
 {
-    bool below =
-        c->w_est < c->prior; /* until Reno would be back where it was cut, it grows slower, as CUBIC was cut less */
     uint64_t t, target, step;
 
-    if (c->epoch_ns == 0) {
+    if (c->epoch_ns == 0)
         cubic_begin(c, now);
-        below = c->w_est < c->prior;
-    }
     if (c->starved_ns) { /* RFC 9438 5.8: time without enough to send does not count */
         c->epoch_ns += now - c->starved_ns;
         c->starved_ns = 0;
     }
-    c->partial += c->acked * c->mtu * (below ? CUBIC_ALPHA_UP : CUBIC_ALPHA_DOWN);
+    /* 4.3: slower than Reno until it would be back where the window was cut, for ours was cut less; then as fast. */
+    c->partial += c->acked * c->mtu * (c->w_est < c->prior ? CUBIC_ALPHA_UP : CUBIC_ALPHA_DOWN);
     step = c->partial / (CUBIC_ALPHA_DOWN * c->window);
     c->partial -= step * CUBIC_ALPHA_DOWN * c->window;
     c->w_est = AB_MIN(c->w_est + step, AB_QUIC_CC_WINDOW_MAX);

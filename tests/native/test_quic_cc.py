@@ -361,6 +361,38 @@ def test_fast_convergence_gives_way_to_a_newcomer() -> None:
     assert flow[W_MAX] == flow.window * 10 // 7 * 17 // 20
 
 
+def test_after_persistent_congestion_cubic_begins_without_a_memory() -> None:
+    """RFC 9438 4.8: K is 0 and W_max the window at which congestion avoidance begins."""
+    flow = Flow(CUBIC, window=1000 * MTU)
+    flow.send()
+    flow.now += 1
+    flow.lose(1000, persistent=True)
+    assert flow[W_MAX] == 0
+    for _ in range(12):
+        flow.send()
+        flow.now += flow.rtt
+        flow.ack(2000)
+    assert flow.window >= flow[SSTHRESH] and flow[K_NS] == 0
+
+
+def test_cubic_never_leaps_by_more_than_half_a_window_in_a_round_trip() -> None:
+    """RFC 9438 4.2: the target is bounded by 1.5 times the window. Seconds-long round trips get there."""
+    flow = Flow(CUBIC, window=10 * MTU, rtt=3 * S)
+    flow.send()
+    flow.now += 1
+    flow.lose(1)
+    while flow.way:
+        flow.ack(2)
+    flow.now += flow.rtt
+    flow.send()
+    steepest = 0.0
+    for _ in range(15):
+        before = flow.window
+        flow.round()
+        steepest = max(steepest, flow.window / before)
+    assert 1.45 < steepest <= 1.51
+
+
 def test_time_without_enough_to_send_does_not_count() -> None:
     flow = Flow(CUBIC, window=400 * MTU)
     flow.send()
