@@ -254,6 +254,9 @@ void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
     c->counts.ptos++;
     if (c->pto_count < 20)
         c->pto_count++;
+    /* Where all that we send is large, nothing comes back that could tell a loss: the probes have to be smaller. */
+    if (ab_quic_mtu_pto(&c->mtu, c->pto_count))
+        ab_quic_cc_set_mtu(&c->cc, c->mtu.size);
     c->probes = 2; /* RFC 9002 6.2.4: one or two; two survive the loss of one */
     /* A probe should carry what was not acknowledged yet. That moves to the queue of what goes again, without being
      * called lost: the packet may still be acknowledged, and then measures the round trip. */
