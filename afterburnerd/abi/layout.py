@@ -304,7 +304,7 @@ class QuicEventKind(IntEnum):
 
     NONE = 0  # nothing
     ADOPTED = 1  # answer to ADOPT: number; code: enum quic_refusal
-    CONFIRMED = 2  # the handshake is confirmed: Initial and Handshake keys may go
+    CONFIRMED = 2  # client: the handshake is confirmed: Initial and Handshake keys may go
     CRYPTO = 3  # 1-RTT CRYPTO bytes in order (session tickets); number: offset [bytes]
     TOKEN = 4  # NEW_TOKEN [token]
     RESET_TOKEN = 5  # a connection ID of the peer is in use or was given up (code 1) [quic_cid]

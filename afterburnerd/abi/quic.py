@@ -139,7 +139,7 @@ ENUMS = (
         (
             ("NONE", "nothing"),
             ("ADOPTED", "answer to ADOPT: number; code: enum quic_refusal"),
-            ("CONFIRMED", "the handshake is confirmed: Initial and Handshake keys may go"),
+            ("CONFIRMED", "client: the handshake is confirmed: Initial and Handshake keys may go"),
             ("CRYPTO", "1-RTT CRYPTO bytes in order (session tickets); number: offset [bytes]"),
             ("TOKEN", "NEW_TOKEN [token]"),
             ("RESET_TOKEN", "a connection ID of the peer is in use or was given up (code 1) [quic_cid]"),

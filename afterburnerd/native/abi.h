@@ -220,7 +220,7 @@ enum ab_quic_command_kind {
 enum ab_quic_event_kind {
     AB_QUIC_EVENT_NONE = 0, /* nothing */
     AB_QUIC_EVENT_ADOPTED = 1, /* answer to ADOPT: number; code: enum quic_refusal */
-    AB_QUIC_EVENT_CONFIRMED = 2, /* the handshake is confirmed: Initial and Handshake keys may go */
+    AB_QUIC_EVENT_CONFIRMED = 2, /* client: the handshake is confirmed: Initial and Handshake keys may go */
     AB_QUIC_EVENT_CRYPTO = 3, /* 1-RTT CRYPTO bytes in order (session tickets); number: offset [bytes] */
     AB_QUIC_EVENT_TOKEN = 4, /* NEW_TOKEN [token] */
     AB_QUIC_EVENT_RESET_TOKEN = 5, /* a connection ID of the peer is in use or was given up (code 1) [quic_cid] */

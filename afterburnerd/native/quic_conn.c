@@ -43,7 +43,8 @@ void ab_quic_conn_confirm(struct ab_quic *q, struct ab_quic_conn *c)
         return;
     c->confirmed = true;
     c->state = AB_QUIC_STATE_OPEN;
-    ab_quic_owe(q, c, AB_QUIC_OWED_CONFIRMED);
+    if (!c->server) /* a server knows: it is with the adoption */
+        ab_quic_owe(q, c, AB_QUIC_OWED_CONFIRMED);
     ab_quic_conn_ready(q, c);
 }
 

@@ -106,7 +106,8 @@ static bool tell_cids(struct ab_quic *q, struct ab_quic_conn *c, bool ours, uint
                                       .number = e->cid.seq,
                                       .code = e->state == AB_QUIC_CID_GONE,
                                       .length = sizeof(e->cid)};
-        bool due = e->state == AB_QUIC_CID_GONE || (!ours && e->state == AB_QUIC_CID_ANNOUNCED && !e->told);
+        /* Of the peer's, the one that we send to: no other token may reset us (RFC 9000 10.3.1). */
+        bool due = e->state == AB_QUIC_CID_GONE || (!ours && i == c->cids.in_use && !e->told);
 
         if (!due)
             continue;
