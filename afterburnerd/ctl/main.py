@@ -27,6 +27,8 @@ examples:
   afterburnerctl inspect -j --rule tpu | jq .size   sizes of what one rule takes
   afterburnerctl config diff                        what would a reload do?
   sudo afterburnerctl trace                         what does the kernel drop, and why?
+  afterburnerctl connections                        who is connected to whom?
+  afterburnerctl send leader transaction.bin        one message, on a stream of its own
 """
 
 
@@ -65,6 +67,8 @@ def build_parser() -> Parser:
     _command(actions, "diff", "show what a reload would change, and what it would cost", "settings:compare")
 
     _trace(_command(commands, "trace", "show what the kernel drops on the way, and why", "trace"))
+    _quic(commands)
+
     doctor.add_arguments(_command(commands, "doctor", "examine machine and device, say what to change", "doctor"))
     return parser
 
@@ -143,6 +147,23 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 1 to 65535")
     return int(text)
+
+
+def _quic(commands: Any) -> None:
+    _command(commands, "connections", "show QUIC connections and listeners", "quic:connections")
+    dial = _command(commands, "dial", "dial a QUIC server, and keep the connection until it is closed", "quic:dial")
+    dial.add_argument("connection", metavar="NAME", help="what to call it")
+    dial.add_argument("address", metavar="ADDRESS", help="IPv4 or IPv6 address")
+    dial.add_argument("port", metavar="PORT", type=_count, help="UDP port")
+    dial.add_argument("--server-name", metavar="NAME", default="", help="SNI (default: ADDRESS.PORT.sol)")
+    dial.add_argument("--pin", metavar="BASE58", default="", help="public key that the server must have")
+    close = _command(commands, "close", "close a QUIC connection", "quic:close")
+    close.add_argument("connection", metavar="NAME|NUMBER", help="as `connections` shows it")
+    close.add_argument("--code", metavar="N", type=int, default=0, help="application error code (default: 0)")
+    close.add_argument("--reason", metavar="TEXT", default="", help="reason phrase")
+    send = _command(commands, "send", "send one message on a QUIC connection, on a stream of its own", "quic:send")
+    send.add_argument("connection", metavar="NAME", help="as `connections` shows it")
+    send.add_argument("file", metavar="FILE", nargs="?", default="-", help="its bytes (default: standard input)")
 
 
 def _positive(text: str) -> float:

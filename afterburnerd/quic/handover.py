@@ -32,6 +32,8 @@ from typing import Final, Protocol
 import msgspec
 
 from ..abi.layout import (
+    QUIC_COMMAND_BYTES,
+    QUIC_SEND_MORE,
     Path,
     QuicCid,
     QuicClose,
@@ -55,6 +57,7 @@ from .tokens import Address, packed_mapped, unpacked
 
 STOCK: Final = 4  # connection IDs handed over at adoption, the handshake's among them
 STOCK_MAX: Final = 8  # that one CIDS_LOW is answered with
+BODY_MAX: Final = QUIC_COMMAND_BYTES - QuicCommand.SIZE
 INJECTS_WAITING: Final = 4096  # datagrams that wait for room in the ring, all connections; more are dropped
 INTERNAL_ERROR: Final = 0x01
 CONNECTION_REFUSED: Final = 0x02
@@ -317,8 +320,18 @@ class Handover:
         stream: int = 0,
         flags: int = 0,
     ) -> None:
-        """A message of at most what one slot holds."""
-        self.command(connection, QuicCommandKind.SEND, data, token=token, how=how, stream=stream, flags=flags)
+        """A message; one that is longer than a slot goes in several commands, which the worker puts together."""
+        for at in range(0, max(1, len(data)), BODY_MAX):
+            more = QUIC_SEND_MORE if at + BODY_MAX < len(data) else 0
+            self.command(
+                connection,
+                QuicCommandKind.SEND,
+                data[at : at + BODY_MAX],
+                token=token,
+                how=how,
+                stream=stream,
+                flags=flags | more,
+            )
 
     def close(
         self, connection: Connection, now: float, code: int = 0, reason: str = "", *, is_app: bool = True

@@ -69,6 +69,7 @@ EAGER_LOOKS = 64  # looks without a pause after an adoption was written: the wor
 CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections at the end
 UDP_V4, UDP_V6 = 28, 48  # bytes of IP and UDP headers
 LEAST_MTU = 1200
+MESSAGE_MAX = 65_536  # bytes: AB_QUIC_PORT_MESSAGE of native/quic_port.h
 
 
 class QuicPort:
@@ -661,6 +662,8 @@ class QuicService(QuicOff):
         if link is None:
             known = ", ".join(sorted(self.links)) or "none"
             raise Refusal(f'there is no connection "{name}"; there are: {known}', EXIT_UNREACHABLE)
+        if not 0 < len(data) <= MESSAGE_MAX:
+            raise Refusal(f"{len(data)} bytes: a message has 1 to {MESSAGE_MAX}", EXIT_UNREACHABLE)
         token = next(self._tokens)
         connection = self.handover.connections.get(link.number or 0)
         give = (lambda m: self._give(connection, m)) if connection is not None else None

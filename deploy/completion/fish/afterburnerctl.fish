@@ -50,8 +50,8 @@ function _shtab_afterburnerctl_using
   test "$_shtab_afterburnerctl_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace doctor
-set -g _shtab_afterburnerctl_opts_with_value --account --config --count --for --interface --interval --max-size --min-size --name --port --program --rule --run-dir --signature --source --timeout
+set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace connections dial close send doctor
+set -g _shtab_afterburnerctl_opts_with_value --account --code --config --count --for --interface --interval --max-size --min-size --name --pin --port --program --reason --rule --run-dir --server-name --signature --source --timeout
 
 complete -c afterburnerctl -e
 complete -c afterburnerctl -f
@@ -145,6 +145,35 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l interface -
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l port -x -d 'a UDP port whose dropped datagrams are shown (default: those of the capture rules)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l count -x -d 'end after this many'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l for -x -d 'end after this time'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a connections -d 'Show QUIC connections and listeners.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a dial -d 'Dial a QUIC server, and keep the connection until it is closed.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l server-name -x -d 'SNI (default: ADDRESS.PORT.sol)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l pin -x -d 'public key that the server must have'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a close -d 'Close a QUIC connection.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l code -x -d 'application error code (default: 0)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l reason -x -d 'reason phrase'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a send -d 'Send one message on a QUIC connection, on a stream of its own.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using send; and test $_shtab_afterburnerctl_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'its bytes (default: standard input)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a doctor -d 'Examine machine and device, say what to change.'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using doctor' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'

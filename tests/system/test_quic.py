@@ -1,0 +1,246 @@
+"""QUIC in real daemons, in two namespaces on a veth pair: connections are adopted, survive their workers, and end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aioquic.quic import events
+
+from afterburnerd.abi import control
+from tests import netns
+from tests.system.daemonrig import Daemon
+from tests.unit.quic.rig import Plain
+
+pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
+
+PORT = 8009
+QUIC = "[quic]\nconnections = 256\n"
+LISTEN = f'[[listen]]\nname = "tpu"\nport = {PORT}\n'
+
+
+def connect_to(address: str, more: str = "") -> str:
+    return f'[[connect]]\nname = "peer"\naddress = "{address}"\nport = {PORT}\n{more}\n'
+
+
+class Two:
+    """A daemon that listens, and one that dials it."""
+
+    def __init__(self, server: Daemon, client: Daemon) -> None:
+        self.server = server
+        self.client = client
+
+    def send(self, data: bytes) -> int:
+        with self.client.client() as daemon:
+            return daemon.ask(control.SendRequest(connection="peer", data=data), control.Accepted).token
+
+    def wait_open(self) -> control.ConnectionStatus:
+        self.client.wait(lambda: state(self.client) == "open", "the connection to be open")
+        return peer(self.client)
+
+    def wait_acknowledged(self, seconds: float = 20) -> None:
+        self.client.wait(lambda: peer(self.client).waiting == 0, "all messages to be acknowledged", seconds)
+
+
+def connections(daemon: Daemon) -> control.Connections:
+    with daemon.client() as client:
+        return client.ask(control.ConnectionsRequest(), control.Connections)
+
+
+def peer(daemon: Daemon) -> control.ConnectionStatus:
+    return next(c for c in connections(daemon).connections if c.name == "peer")
+
+
+def state(daemon: Daemon) -> str:
+    return peer(daemon).state
+
+
+@contextlib.contextmanager
+def two(directory: Path, mode: str = "auto", listen: str = LISTEN, connect: str = "") -> Iterator[Two]:
+    interface = f'mode = "{mode}"'
+    (directory / "server").mkdir()
+    (directory / "client").mkdir()
+    with (
+        netns.pair() as rig,
+        Daemon(rig, directory / "server", QUIC + listen, interface=interface) as server,
+        Daemon(
+            netns.Pair(near=rig.far, far=rig.near),
+            directory / "client",
+            QUIC + connect_to(rig.near.ipv4, connect),
+            interface=interface,
+        ) as client,
+    ):
+        yield Two(server, client)
+
+
+@pytest.mark.parametrize("mode", ["auto", "generic", "socket"])
+def test_messages_go_over_an_adopted_connection(tmp_path: Path, mode: str) -> None:
+    with two(tmp_path, mode) as both:
+        row = both.wait_open()
+        assert row.io == ("socket" if mode == "socket" else "afxdp") and row.identity
+        sent = [b"message %d" % n for n in range(20)] + [b"x" * 4096]
+        for data in sent:
+            both.send(data)
+        both.wait_acknowledged()
+        both.server.wait(lambda: both.server.value("worker", "quic_streams_received") == len(sent), "them to be counted")
+        assert both.server.value("worker", "quic_stream_bytes_received") == sum(map(len, sent))
+        if mode == "auto":
+            assert both.server.xdp("cid") > 0 and both.client.xdp("cid") > 0
+        # CONNECTION_CLOSE within a bound: the server knows at once, not after its idle timeout
+        began = time.monotonic()
+        assert both.client.stop() == 0
+        assert time.monotonic() - began < 5
+        both.server.wait(lambda: not connections(both.server).connections, "the connection to be closed", 2)
+
+
+@pytest.mark.parametrize("mode", ["auto", "socket"])
+def test_a_data_plane_that_dies_is_followed_by_new_connections(tmp_path: Path, mode: str) -> None:
+    with two(tmp_path, mode) as both:
+        first = both.wait_open()
+        for round_ in range(3):
+            for victim in (both.client, both.server):
+                pid = victim.plane_pid()
+                both.send(b"before %d" % round_)
+                os.kill(pid, signal.SIGKILL)
+                both.send(b"meanwhile %d" % round_)
+                victim.wait(lambda victim=victim, pid=pid: victim.plane_pid() not in (0, pid), "a new data plane")
+                took = both.client.wait(
+                    lambda before=first.number: state(both.client) == "open" and peer(both.client).number > before,
+                    "a new connection",
+                )
+                assert took < 5
+                both.wait_acknowledged()
+                first = peer(both.client)
+
+
+def test_a_supervisor_that_dies_is_followed_by_new_connections(tmp_path: Path) -> None:
+    """Its successor sends stateless resets for what it does not know, so the other end dials anew at once."""
+    with two(tmp_path) as both:
+        first = both.wait_open()
+        both.server.kill()
+        both.send(b"into the void")
+        both.server.start()
+        both.client.wait(
+            lambda: state(both.client) == "open" and peer(both.client).number > first.number, "a new connection", 15
+        )
+        both.wait_acknowledged()
+
+
+def test_reload_adds_and_removes(tmp_path: Path) -> None:
+    with two(tmp_path) as both:
+        both.wait_open()
+        address = both.server.rig.near.ipv4
+        more = connect_to(address).replace('"peer"', '"second"')
+        both.client.write_config(captures=QUIC + connect_to(address) + more)
+        assert both.client.reload().ok
+        both.client.wait(
+            lambda: [c.state for c in connections(both.client).connections] == ["open"] * 2, "the second one"
+        )
+        both.client.write_config(captures=QUIC + more)
+        assert both.client.reload().ok
+        both.client.wait(
+            lambda: [c.name for c in connections(both.client).connections] == ["second"], "the first to go"
+        )
+        both.server.wait(lambda: len(connections(both.server).connections) == 1, "the server to know")
+
+
+def test_a_listener_asks_for_retry(tmp_path: Path) -> None:
+    with two(tmp_path, listen=LISTEN + 'retry = "always"\n') as both:
+        both.wait_open()
+        (listener,) = [x for x in connections(both.server).listeners if x.counts]
+        assert listener.counts["retry"] == 1 and listener.counts["accepted"] == 1
+
+
+def test_dial_and_close_by_command(tmp_path: Path) -> None:
+    with two(tmp_path) as both:
+        both.wait_open()
+        address = both.server.rig.near.ipv4
+        with both.client.client() as daemon:
+            daemon.ask(control.DialRequest(name="by-hand", address=address, port=PORT), control.Accepted)
+        both.client.wait(
+            lambda: {c.name: c.state for c in connections(both.client).connections}.get("by-hand") == "open", "the dial"
+        )
+        with both.client.client() as daemon, pytest.raises(control.ControlError, match="already"):
+            daemon.ask(control.DialRequest(name="by-hand", address=address, port=PORT), control.Accepted)
+        with both.client.client() as daemon:
+            daemon.ask(control.CloseRequest(connection="by-hand", code=7, reason="enough"), control.Accepted)
+        both.client.wait(lambda: [c.name for c in connections(both.client).connections] == ["peer"], "it to be gone")
+        with both.client.client() as daemon, pytest.raises(control.ControlError, match="no connection"):
+            daemon.ask(control.SendRequest(connection="by-hand", data=b"x"), control.Accepted)
+
+
+class Peer:
+    """aioquic on a socket in the far namespace."""
+
+    def __init__(self, rig: netns.Pair, plain: Plain, port: int = 0) -> None:
+        with rig.far.entered():
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.sock.bind((rig.far.ipv4, port))
+        self.sock.setblocking(False)
+        self.plain = plain
+        self.address = (rig.near.ipv4, PORT)
+
+    def until(self, condition: object, seconds: float = 10) -> None:
+        assert callable(condition)
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "nothing of it"
+            now = time.monotonic()
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    data, address = self.sock.recvfrom(2048)
+                    self.address = address
+                    self.plain.receive(data, address, now)
+            due = self.plain.due()
+            if due is not None and due <= now:
+                self.plain.timer(now)
+            for data in self.plain.outgoing(now):
+                self.sock.sendto(data, self.address)
+            time.sleep(0.0005)
+
+
+def test_aioquic_as_the_client(tmp_path: Path) -> None:
+    with netns.pair() as rig, Daemon(rig, tmp_path, QUIC + LISTEN) as daemon:
+        daemon.wait(lambda: bool(connections(daemon).listeners), "the listener")
+        plain = Plain.client(time.monotonic())
+        assert plain.connection is not None
+        far = Peer(rig, plain)
+        plain.connection.connect(far.address, time.monotonic())
+        far.until(lambda: plain.connection is not None and plain.connection._handshake_confirmed)
+        for n in range(10):
+            plain.connection.send_stream_data(2 + 4 * n, b"transaction %d" % n, end_stream=True)
+        far.until(lambda: daemon.value("worker", "quic_streams_received") == 10)
+        plain.connection.close(0)
+        far.until(lambda: not connections(daemon).connections)
+
+
+def test_aioquic_as_the_server_resumes_with_0rtt(tmp_path: Path) -> None:
+    with netns.pair() as rig:
+        plain = Plain()
+        far = Peer(rig, plain, PORT)
+        with Daemon(rig, tmp_path, QUIC + connect_to(rig.far.ipv4)) as daemon:
+            far.until(lambda: state(daemon) == "open")
+            with daemon.client() as client:
+                client.ask(control.SendRequest(connection="peer", data=b"first"), control.Accepted)
+            far.until(lambda: bool(plain.streams()))
+            far.until(lambda: peer(daemon).waiting == 0)
+            assert plain.connection is not None and plain.tickets
+            # the server forgets; the daemon's data plane dies: the next handshake resumes
+            pid = daemon.plane_pid()
+            plain.connection, plain.events = None, []
+            os.kill(pid, signal.SIGKILL)
+            with daemon.client() as client:
+                client.ask(control.SendRequest(connection="peer", data=b"second"), control.Accepted)
+            far.until(lambda: list(plain.streams().values()) == [b"second"], 15)
+            # it came in 0-RTT: the server has it before the handshake is complete
+            assert not plain.got(events.HandshakeCompleted)
+            far.until(lambda: bool(plain.got(events.HandshakeCompleted)))
+            (done,) = plain.got(events.HandshakeCompleted)
+            assert done.session_resumed and done.early_data_accepted
+            far.until(lambda: peer(daemon).waiting == 0)
