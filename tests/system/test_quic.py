@@ -88,7 +88,9 @@ def test_messages_go_over_an_adopted_connection(tmp_path: Path, mode: str) -> No
         for data in sent:
             both.send(data)
         both.wait_acknowledged()
-        both.server.wait(lambda: both.server.value("worker", "quic_streams_received") == len(sent), "them to be counted")
+        both.server.wait(
+            lambda: both.server.value("worker", "quic_streams_received") == len(sent), "them to be counted"
+        )
         assert both.server.value("worker", "quic_stream_bytes_received") == sum(map(len, sent))
         if mode == "auto":
             assert both.server.xdp("cid") > 0 and both.client.xdp("cid") > 0
