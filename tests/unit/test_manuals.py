@@ -150,7 +150,7 @@ def in_fish(*words: str) -> list[str]:
 
 @pytest.mark.parametrize("complete", [in_bash, in_fish])
 def test_shells_complete_commands_options_and_files(complete: Callable[..., list[str]]) -> None:
-    assert complete("afterburnerctl", "s") == ["stats", "status"]
+    assert complete("afterburnerctl", "s") == ["send", "stats", "status"]
     assert complete("afterburnerctl", "config", "") == ["check", "diff", "show"]
     assert complete("afterburnerctl", "inspect", "--m") == ["--malformed", "--max-size", "--min-size"]
     assert complete("afterburnerctl", "status", "--config", "pypro") == ["pyproject.toml"]
