@@ -121,6 +121,13 @@ class OpenEngine(Order, frozen=True):
         return {name: value if isinstance(value, str) else int(value) for name, value in given.items() if value}
 
 
+class OpenPeer(Order, frozen=True):
+    """A ring to (`outgoing`) or from another worker, for packets of its connections that come in here. Behind OpenEngine.
+    Descriptor: the ring (rings.py, slots of QUIC_EVENT_BYTES)."""
+
+    outgoing: bool
+
+
 class Seal(Order, frozen=True):
     """Lock memory, become another user, give up every capability, and forbid every system call but a few. For good."""
 
@@ -132,7 +139,7 @@ class Stop(Order, frozen=True):
     """Give everything back and end."""
 
 
-AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | OpenEngine | Seal | Stop
+AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | OpenEngine | OpenPeer | Seal | Stop
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -161,6 +161,9 @@ class DataPlane:
                     ring.madvise(mmap.MADV_DONTDUMP)
                     os.close(fd)
                 self.worker.open_engine(commands, events, **order.settings())
+            case orders.OpenPeer():
+                self.worker.open_peer(mmap.mmap(fds[0], 0), order.outgoing)
+                os.close(fds[0])
             case orders.Seal():
                 return orders.Done(id=order.id, notices=self.seal(order))
             case orders.Stop():

@@ -9,11 +9,13 @@
 struct worker_object {
     PyObject_HEAD;
     struct ab_worker *worker;
-    Py_buffer stats;            /* the statistics segment */
-    Py_buffer bell;             /* the doorbell page */
-    Py_buffer records;          /* the record ring, .obj NULL: none */
-    struct ab_quic_port *port;  /* the QUIC engine, NULL: none */
-    Py_buffer commands, events; /* its rings */
+    Py_buffer stats;                         /* the statistics segment */
+    Py_buffer bell;                          /* the doorbell page */
+    Py_buffer records;                       /* the record ring, .obj NULL: none */
+    struct ab_quic_port *port;               /* the QUIC engine, NULL: none */
+    Py_buffer commands, events;              /* its rings */
+    Py_buffer peers[2 * AB_QUIC_PORT_PEERS]; /* rings to and from other workers */
+    unsigned peer_count;
     uint64_t queue_off, queue_stride;
     bool busy; /* a call has let go of the GIL, most often `run` */
 };
@@ -46,6 +48,8 @@ static void worker_release(struct worker_object *self)
         PyMem_Free(self->worker);
         self->worker = NULL;
     }
+    while (self->peer_count)
+        PyBuffer_Release(&self->peers[--self->peer_count]);
     PyBuffer_Release(&self->commands);
     PyBuffer_Release(&self->events);
     PyBuffer_Release(&self->stats);
@@ -288,6 +292,34 @@ fail:
     return NULL;
 }
 
+/* worker_open_peer: a ring to or from another worker's engine. */
+static PyObject *worker_open_peer(PyObject *object, PyObject *args)
+{
+    struct worker_object *self = (struct worker_object *)object;
+    struct ab_error err = {0};
+    Py_buffer ring = {0};
+    int outgoing, rc;
+
+    if (!PyArg_ParseTuple(args, "w*p", &ring, &outgoing))
+        return NULL;
+    if (!enter(object))
+        goto fail;
+    if (!self->port) {
+        PyErr_SetString(PyExc_RuntimeError, "this Worker has no QUIC engine");
+        goto fail;
+    }
+    rc = ab_quic_port_peer(self->port, ring.buf, (uint64_t)ring.len, outgoing, &err);
+    if (rc) {
+        ab_module_raise(&err);
+        goto fail;
+    }
+    self->peers[self->peer_count++] = ring;
+    Py_RETURN_NONE;
+fail:
+    PyBuffer_Release(&ring);
+    return NULL;
+}
+
 static PyObject *worker_set_sleeps(PyObject *object, PyObject *arg)
 {
     int sleeps = PyObject_IsTrue(arg);
@@ -360,6 +392,7 @@ static PyMethodDef worker_methods[] = {
     {"set_records", worker_set_records, METH_O, "set_records(writable buffer | None)"},
     {"open_engine", (PyCFunction)(void (*)(void))worker_open_engine, METH_VARARGS | METH_KEYWORDS,
      "open_engine(commands, events, **settings of struct ab_quic_config): takes QUIC on from here"},
+    {"open_peer", worker_open_peer, METH_VARARGS, "open_peer(ring, outgoing): packets to or from another worker"},
     {"set_sleeps", worker_set_sleeps, METH_O, "set_sleeps(bool): sleep when idle instead of spinning"},
     {"set_state", worker_set_state, METH_O, "set_state(WorkerState)"},
     {"identify", worker_identify, METH_VARARGS, "identify(pid, start ticks, cpu): whose figures these are from now on"},

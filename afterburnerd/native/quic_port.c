@@ -198,16 +198,14 @@ static void adopt(struct ab_quic_port *p, const struct ab_quic_command *command,
                NULL);
 }
 
-/* A datagram that came to the supervisor's socket and is the engine's. */
-static void inject(struct ab_quic_port *p, const struct ab_quic_command *command, uint8_t *body)
+/* A datagram that came elsewhere: struct ab_quic_inject and its bytes, `length` in all. False: it is none. */
+static bool take_in(struct ab_quic_port *p, uint8_t *body, uint32_t length)
 {
     const struct ab_quic_inject *from = (const struct ab_quic_inject *)body;
     struct ab_dgram d = {0};
 
-    if (command->length < sizeof(*from) || from->len == 0 || from->len > command->length - sizeof(*from)) {
-        refuse(p, command, AB_QUIC_ETOOLONG);
-        return;
-    }
+    if (length < sizeof(*from) || from->len == 0 || from->len > length - sizeof(*from))
+        return false;
     memcpy(d.src, from->remote, sizeof(d.src));
     memcpy(d.dst, from->local, sizeof(d.dst));
     d.sport = from->remote_port;
@@ -218,6 +216,7 @@ static void inject(struct ab_quic_port *p, const struct ab_quic_command *command
     d.len = from->len;
     if (!(d.data[0] & LONG_HEADER))
         ab_quic_rx(p->quic, &d, NULL, 1, p->now);
+    return true;
 }
 
 static void send_message(struct ab_quic_port *p, struct ab_quic_conn *c, const struct ab_quic_command *command,
@@ -326,7 +325,8 @@ static void carry_out(struct ab_quic_port *p, const struct ab_quic_command *comm
         adopt(p, command, body);
         return;
     case AB_QUIC_COMMAND_INJECT:
-        inject(p, command, body);
+        if (!take_in(p, body, command->length))
+            refuse(p, command, AB_QUIC_ETOOLONG);
         return;
     case AB_QUIC_COMMAND_CLOSE_ALL:
         ab_quic_close_all(p->quic, command->flags & AB_QUIC_CLOSE_APP, command->code, (const char *)body,
@@ -338,6 +338,19 @@ static void carry_out(struct ab_quic_port *p, const struct ab_quic_command *comm
         if (rc)
             refuse(p, command, rc);
     }
+}
+
+/* What another worker has received for us. */
+static uint32_t handed_over(struct ab_quic_port *p, struct ab_quic_ring_end *ring)
+{
+    struct ab_quic_command head; /* alike where a ring looks */
+    uint32_t count = 0;
+    uint8_t *body;
+
+    for (; ab_quic_ring_ready(ring) && count < AB_QUIC_PORT_HANDED && ab_quic_ring_take(ring, &head, &body); count++)
+        (void)take_in(p, body, head.length);
+    p->handed_in += count;
+    return count;
 }
 
 static uint32_t port_commands(void *ctx, uint64_t now)
@@ -359,39 +372,69 @@ static uint32_t port_commands(void *ctx, uint64_t now)
         done++;
     }
     p->commands_done += done;
+    for (uint32_t i = 0; i < p->from_count; i++)
+        done += handed_over(p, p->from[i]);
     return done;
 }
 
 /* --- datagrams -------------------------------------------------------------------------------------------------- */
 
-/* For the supervisor: a long header in a unit with short ones, a connection ID that we do not know. Best effort. */
-static void stray(struct ab_quic_port *p, const struct ab_dgram *d)
-{
-    uint8_t body[AB_QUIC_EVENT_BYTES - sizeof(struct ab_quic_event)];
-    struct ab_quic_inject *from = (struct ab_quic_inject *)body;
-    struct ab_quic_event e = {.time_ns = p->now, .kind = AB_QUIC_EVENT_STRAY};
+_Static_assert(offsetof(struct ab_quic_command, length) == offsetof(struct ab_quic_event, length) &&
+                   offsetof(struct ab_quic_command, kind) == offsetof(struct ab_quic_event, kind),
+               "rings between workers: one puts events, the other takes commands");
 
-    if (d->len == 0 || d->len > sizeof(body) - sizeof(*from) ||
-        ab_quic_ring_room(&p->events) <= (p->events.mask + 1) / STRAY_SHARE)
-        return;
+/* A datagram as the body of an event, or false where it is too long for one. */
+static bool pack(struct ab_quic_port *p, const struct ab_dgram *d, struct ab_quic_event *e)
+{
+    struct ab_quic_inject *from = (struct ab_quic_inject *)p->passed_on;
+
+    if (d->len == 0 || d->len > sizeof(p->passed_on) - sizeof(*from))
+        return false;
     *from = (struct ab_quic_inject){
         .local_port = d->dport, .remote_port = d->sport, .family = d->family, .tos = d->tos, .len = (uint16_t)d->len};
     memcpy(from->local, d->dst, sizeof(from->local));
     memcpy(from->remote, d->src, sizeof(from->remote));
     memcpy(from + 1, d->data, d->len);
-    e.length = (uint32_t)sizeof(*from) + d->len;
-    if (tell(p, &e, body))
+    *e = (struct ab_quic_event){
+        .time_ns = p->now, .kind = AB_QUIC_EVENT_STRAY, .length = (uint32_t)sizeof(*from) + d->len};
+    return true;
+}
+
+/* For the supervisor: a long header in a unit with short ones, a connection ID that we do not know. Best effort. */
+static void stray(struct ab_quic_port *p, const struct ab_dgram *d)
+{
+    struct ab_quic_event e;
+
+    if (ab_quic_ring_room(&p->events) > (p->events.mask + 1) / STRAY_SHARE && pack(p, d, &e) &&
+        tell(p, &e, p->passed_on))
         p->strays++;
+}
+
+/* For another worker. Where its ring is full the packet is lost, as in a queue that overflows. */
+static void hand_over(struct ab_quic_port *p, const struct ab_dgram *d)
+{
+    struct ab_quic_event e;
+
+    if (!pack(p, d, &e))
+        return;
+    for (uint32_t i = 0; i < p->to_count; i++)
+        p->handed_out += ab_quic_ring_put(p->to[i], &e, p->passed_on);
 }
 
 static void run(struct ab_quic_port *p, struct ab_dgram *d, uint32_t count, bool socket)
 {
     ab_quic_rx(p->quic, d, p->mine, count, p->now);
-    if (!socket)
+    if (!socket && p->to_count == 0)
         return; /* XDP redirects only what is in `cids`: what the engine does not know it has just retired */
-    for (uint32_t i = 0; i < count; i++)
-        if (ab_unlikely(!p->mine[i]))
+    for (uint32_t i = 0; i < count; i++) {
+        if (ab_likely(p->mine[i]))
+            continue;
+        /* To a socket anything may come, so the supervisor looks at it first; it knows every connection's worker. */
+        if (socket)
             stray(p, &d[i]);
+        else
+            hand_over(p, &d[i]);
+    }
 }
 
 static void port_rx(void *ctx, uint32_t slot, struct ab_dgram *d, uint32_t count, uint64_t now)
@@ -553,6 +596,8 @@ static void port_beat(void *ctx, uint64_t now)
     COUNT(quic_unknown_cids, t.rx_unknown);
     COUNT(quic_malformed, t.rx_malformed);
     COUNT(quic_strays, p->strays);
+    COUNT(quic_handovers_out, p->handed_out);
+    COUNT(quic_handovers_in, p->handed_in);
     COUNT(quic_bytes_sent, p->counts.bytes_sent);
     COUNT(quic_bytes_received, p->counts.bytes_received);
     COUNT(quic_messages_sent, p->counts.messages_sent);
@@ -625,10 +670,34 @@ fail:
     return rc;
 }
 
+int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool outgoing, struct ab_error *err)
+{
+    uint32_t *count = outgoing ? &p->to_count : &p->from_count;
+    struct ab_quic_ring_end **rings = outgoing ? p->to : p->from, *ring;
+    int rc;
+
+    if (*count == AB_QUIC_PORT_PEERS)
+        return ab_fail(err, AB_EINVAL, "a worker hands packets over to %d others at most", AB_QUIC_PORT_PEERS);
+    ring = aligned_alloc(AB_CACHELINE, sizeof(*ring));
+    if (!ring)
+        return ab_fail(err, AB_ENOMEM, "no memory for a ring between workers");
+    rc = ab_quic_ring_open(ring, memory, bytes, AB_QUIC_EVENT_BYTES, outgoing, err);
+    if (rc) {
+        free(ring);
+        return rc;
+    }
+    rings[(*count)++] = ring;
+    return 0;
+}
+
 void ab_quic_port_free(struct ab_quic_port *p)
 {
     if (!p)
         return;
+    for (uint32_t i = 0; i < p->to_count; i++)
+        free(p->to[i]);
+    for (uint32_t i = 0; i < p->from_count; i++)
+        free(p->from[i]);
     if (p->worker->guest.ctx == p)
         p->worker->guest = (struct ab_guest){0};
     if (p->quic)

@@ -9,6 +9,12 @@
  * one source for sending, the usual case, nothing is ever copied, and sources for receiving and sending may be of
  * different kinds, as each connection's path says.
  *
+ * A connection belongs to one worker, but its packets may come in on a queue of another's: the peer's address has
+ * changed, or the table by which the NIC spreads flows (an AF_XDP socket takes its own queue's packets only). XDP lets
+ * in nothing but known connection IDs, so what our engine does not know is another worker's: it goes into a ring to
+ * each of them (single producer, single consumer, like those of the supervisor), and whose it is takes it. It goes no
+ * further.
+ *
  * What the supervisor must learn waits in the engine while the event ring is full, and no command is taken then: so
  * each command has its answer. Datagrams that are not for the engine (STRAY) are passed on while there is plenty of
  * room. */
@@ -21,6 +27,8 @@
 
 #define AB_QUIC_PORT_BATCH 64      /* datagrams that leave in one turn at most: as many as a burst brings */
 #define AB_QUIC_PORT_COMMANDS 16   /* commands of one turn */
+#define AB_QUIC_PORT_PEERS 15      /* other workers */
+#define AB_QUIC_PORT_HANDED 64     /* packets handed over that are taken from each of them in a turn */
 #define AB_QUIC_PORT_TABLE 64      /* connections of an engine that is not told how many (quic.h) */
 #define AB_QUIC_PORT_LOOKS 4       /* connections whose counts are summed up in a beat */
 #define AB_QUIC_PORT_MESSAGE 65536 /* longest message that comes in several commands */
@@ -63,6 +71,11 @@ struct ab_quic_port {
     struct ab_quic_port_seen *seen; /* by index in the engine's table: what was summed up */
     uint32_t connections, look_at;  /* size of the table, next one to look at */
     struct ab_quic_tap tap;
+    /* Rings to and from other workers: slots like those of events. */
+    struct ab_quic_ring_end *to[AB_QUIC_PORT_PEERS], *from[AB_QUIC_PORT_PEERS];
+    uint32_t to_count, from_count;
+    uint64_t handed_out, handed_in;
+    _Alignas(8) uint8_t passed_on[AB_QUIC_EVENT_BYTES - sizeof(struct ab_quic_event)]; /* body of what is passed on */
     struct ab_stats_worker base; /* what the counters stood at when this process began */
     struct ab_quic_ring_end commands, events;
 };
@@ -72,5 +85,8 @@ struct ab_quic_port {
 int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const struct ab_quic_config *config,
                      void *commands, uint64_t command_bytes, void *events, uint64_t event_bytes, struct ab_error *err);
 void ab_quic_port_free(struct ab_quic_port *p);
+
+/* ab_quic_port_peer adds a ring to (`outgoing`) or from another worker; its memory must outlive the port. */
+int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool outgoing, struct ab_error *err);
 
 #endif

@@ -93,6 +93,8 @@ class Side:
         frames: int = 256,
         sndbuf: int = 0,
         verify: bool = False,
+        queue: int = 0,
+        program: XdpProgram | None = None,
         **config: int,
     ) -> None:
         self.name = name
@@ -126,7 +128,8 @@ class Side:
             mtu=1452,
             slot=RX_SLOT if rx == tx else TX_SLOT,
         )
-        self.program: XdpProgram | None = None
+        self.program = program  # of another worker on the same interface
+        self.queue = queue
         self.worker = self.make_worker()
         self.receives_by = rx
         self.verify = verify
@@ -166,12 +169,12 @@ class Side:
                 self.program.set_ports({LocalPort(self.local, PORTS[self.name]): Use(PortKind.QUIC)})
                 self.program.attach(self.end.ifindex, "native")
             self.worker.open_xsk(
-                slot=slot, fd=xsk.dup().detach(), ifindex=self.end.ifindex, queue=0, frames=frames, frame_size=2048,
+                slot=slot, fd=xsk.dup().detach(), ifindex=self.end.ifindex, queue=self.queue, frames=frames, frame_size=2048,
                 ring=frames, huge_pages=2, mode=2, generic=False, multi_buffer=False, busy_poll=False, busy_usecs=0,
                 busy_budget=0, verify_udp=self.verify,
             )  # fmt: skip
             if receives:
-                self.program.set_xsk(0, xsk.fileno())
+                self.program.set_xsk(self.queue, xsk.fileno())
             self.xsk = xsk
 
     def know(self, cid: bytes) -> None:

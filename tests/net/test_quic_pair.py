@@ -8,7 +8,17 @@ from contextlib import contextmanager
 
 import pytest
 
-from afterburnerd.abi.layout import QuicCommandKind, QuicEventKind, QuicOutcome, QuicRefusal, QuicSend, RecordKind
+from afterburnerd.abi.layout import (
+    QUIC_EVENT_BYTES,
+    QuicCommandKind,
+    QuicEventKind,
+    QuicOutcome,
+    QuicRefusal,
+    QuicSend,
+    RecordKind,
+)
+from afterburnerd.abi.rings import Ring
+from afterburnerd.native import lib
 from tests import netns
 from tests.net.quicpair import CONN, By, Pair, Side
 
@@ -180,3 +190,35 @@ def test_a_source_that_is_closed_and_opened_anew_serves_on(seed: int) -> None:
             made.turn()
         made.client._open(0, "afxdp", 256, 0, receives=True)
         made.until(lambda: any(e.token == 77 for e, _ in made.client.told(QuicEventKind.DONE)), "it arrives after all")
+
+
+def test_packets_on_another_workers_queue_are_handed_over(seed: int) -> None:
+    """The server's connection is with the worker of queue 1; its packets come in on queue 0, for the peer sends on that."""
+    with netns.pair(queues=2) as rig:
+        client = Side("client", rig, "afxdp", "afxdp")
+        client.queue = 1  # it sends on its queue 0, and receives on both
+        client._open(2, "afxdp", 256, 0, receives=True)
+        owner = Side("server", rig, "afxdp", "afxdp", queue=1)
+        other = Side("server", rig, "afxdp", "afxdp", queue=0, program=owner.program)
+        ring = Ring.create("peers", 64, QUIC_EVENT_BYTES)
+        for side, outgoing in ((other, True), (owner, False)):
+            assert isinstance(side.worker, lib.Worker)
+            side.worker.open_peer(ring.bytes, outgoing)
+        made = Pair(client, owner, seed)
+
+        class Both(Pair):
+            def turn(self) -> None:
+                super().turn()
+                other.turn()
+
+        made.__class__ = Both
+        try:
+            exchange(made, random.Random(seed), 200)
+            handed = other.word("quic_handovers_out")
+            assert handed > 100 and owner.word("quic_handovers_in") == handed
+            assert other.word("quic_unknown_cids") == handed and owner.word("rx_packets", 0) == 0
+        finally:
+            other.program = None
+            other.worker.close()
+            made.close()
+            ring.close()
