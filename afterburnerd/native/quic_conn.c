@@ -2,9 +2,10 @@
 
 #include "quic_conn.h"
 
-#define CLOSE_PTOS 3   /* closing, draining: how long (RFC 9000 10.2) */
-#define EXPIRE_MAX 256 /* transactions given up in one turn */
-#define IDLE_PTOS 3    /* no idle timeout is shorter (RFC 9000 10.1) */
+#define CLOSE_PTOS 3             /* closing, draining: how long (RFC 9000 10.2) */
+#define BLOCKED_NS 5000000000ULL /* between two complaints of no credit, at most */
+#define EXPIRE_MAX 256           /* transactions given up in one turn */
+#define IDLE_PTOS 3              /* no idle timeout is shorter (RFC 9000 10.1) */
 
 void ab_quic_conn_next_skip(struct ab_quic *q, struct ab_quic_conn *c)
 {
@@ -149,6 +150,17 @@ static uint64_t keep_alive_deadline(const struct ab_quic_conn *c)
     return AB_MAX(c->idle_from_ns, c->eliciting_ns) + c->keep_alive_ns;
 }
 
+/* RFC 9000 4.1: who waits for credit and has nothing under way says so now and then; it keeps the connection alive, and
+ * finds out where the path went. */
+static uint64_t blocked_deadline(const struct ab_quic_conn *c)
+{
+    uint64_t gap = c->idle_ns ? AB_MIN(c->idle_ns / 3, BLOCKED_NS) : BLOCKED_NS;
+
+    if (c->blocked_by != 1 || c->sent.outstanding)
+        return UINT64_MAX;
+    return c->eliciting_ns + AB_MAX(gap, 3 * ab_quic_conn_pto(c));
+}
+
 /* When the first of the waiting transactions is given up. Those behind it have to wait for it in any case. */
 static uint64_t expiry(const struct ab_quic *q, const struct ab_quic_conn *c)
 {
@@ -170,6 +182,7 @@ uint64_t ab_quic_conn_deadline(const struct ab_quic *q, const struct ab_quic_con
     when = AB_MIN(when, ab_quic_ack_deadline(&c->ack));
     when = AB_MIN(when, idle_deadline(c));
     when = AB_MIN(when, keep_alive_deadline(c));
+    when = AB_MIN(when, blocked_deadline(c));
     when = AB_MIN(when, c->keys.former_until);
     for (uint32_t i = 0; i < AB_QUIC_PATHS; i++)
         when = AB_MIN(when, AB_MIN(c->paths[i].again_ns, c->paths[i].until_ns));
@@ -226,6 +239,14 @@ void ab_quic_conn_timers(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now
         ab_quic_pto(q, c, now);
     for (uint32_t n = 0; n < EXPIRE_MAX && expiry(q, c) <= now; n++)
         ab_quic_uni_expire(q, c);
+    if (blocked_deadline(c) <= now) {
+        if (c->uni.count && c->uni_next >= c->uni_limit)
+            c->control |= AB_QUIC_CTL_STREAMS_BLOCKED_UNI;
+        if (c->tx_data >= c->tx_limit)
+            c->control |= AB_QUIC_CTL_DATA_BLOCKED;
+        if (!c->control)
+            c->control |= AB_QUIC_CTL_PING;
+    }
     if (keep_alive_deadline(c) <= now)
         c->control |= AB_QUIC_CTL_PING;
 }
