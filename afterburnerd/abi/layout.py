@@ -33,6 +33,7 @@ QUIC_REASON = 256  # longest reason phrase that is sent or reported; a longer on
 QUIC_COMMAND_BYTES = 4096  # slot of the command ring
 QUIC_EVENT_BYTES = 2048  # slot of the event ring
 QUIC_RING_MAGIC = 3553712094509680194  # first word of a ring of commands or events
+QUIC_ROWS_MAGIC = 6002822503909705282  # first word of a table of connections
 QUIC_SEND_FIN = 1  # SEND flag: ends the stream (implied by UNI)
 QUIC_SEND_MORE = 2  # SEND flag: the next SEND of this connection continues the message
 QUIC_CLOSE_APP = 1  # CLOSE flag: the code is the application's (frame 0x1d)
@@ -954,6 +955,81 @@ class QuicData(msgspec.Struct, frozen=True):
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(conn=v[0], stream=v[1], offset=v[2], fin=v[3], reset=v[4])
+
+
+class QuicRows(msgspec.Struct, frozen=True):
+    """First bytes of a worker's table of connections in shared memory (connections.py); rows follow."""
+
+    magic: int = 0  # QUIC_ROWS_MAGIC
+    version: int = 0  # schema version
+    row_bytes: int = 0  # bytes of a row
+    rows: int = 0  # number of rows
+    worker: int = 0  # index of the worker
+    created_ns: int = 0  # Unix time at which the table was laid out
+    written_ns: int = 0  # CLOCK_MONOTONIC of the worker's latest look at its connections
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQ16xQ56x")
+    SIZE: ClassVar[int] = 128
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "row_bytes": 16, "rows": 24, "worker": 32, "created_ns": 40, "written_ns": 64}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.magic, self.version, self.row_bytes, self.rows, self.worker, self.created_ns, self.written_ns)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(magic=v[0], version=v[1], row_bytes=v[2], rows=v[3], worker=v[4], created_ns=v[5], written_ns=v[6])
+
+
+class QuicRow(msgspec.Struct, frozen=True):
+    """A connection as everybody may see it: no key, no connection ID, no token."""
+
+    counts: QuicCounts  # what it counted
+    seq: int = 0  # odd while the row is being written
+    id: int = 0  # the supervisor's number of the connection, 0: the row is free
+    time_ns: int = 0  # CLOCK_MONOTONIC at which the row was written
+    adopted_ns: int = 0  # CLOCK_MONOTONIC of the adoption
+    local: bytes = bytes(16)  # our address, IPv4 mapped
+    remote: bytes = bytes(16)  # the peer's address, IPv4 mapped
+    local_port: int = 0  # our port, host order
+    remote_port: int = 0  # the peer's port, host order
+    role: int = 0  # enum quic_role
+    state: int = 0  # enum quic_state
+    suite: int = 0  # 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305
+    io: int = 0  # how datagrams leave: 0 AF_XDP, 1 socket
+    slot: int = 0  # source of the worker that sends
+    mtu: int = 0  # bytes of UDP payload that the path is known to take
+    ecn: int = 0  # validation of ECN on the path (quic_ecn.h)
+    trace: int = 0  # what is being traced: bit 0 qlog, bit 1 key log
+    tx_generation: int = 0  # of our keys; its lowest bit is the key phase
+    rx_generation: int = 0  # of the peer's keys
+    srtt_ns: int = 0  # smoothed round-trip time
+    rttvar_ns: int = 0  # its variation
+    min_rtt_ns: int = 0  # smallest round-trip time
+    latest_rtt_ns: int = 0  # latest round-trip time
+    pto_ns: int = 0  # probe timeout
+    cwnd: int = 0  # congestion window, bytes
+    in_flight: int = 0  # bytes under way
+    slots: int = 0  # message slots held: what waits to be sent or to be acknowledged
+    uni_opened: int = 0  # unidirectional streams that we opened
+    uni_limit: int = 0  # the peer's limit for those
+    bidi_opened: int = 0  # bidirectional streams that we opened
+    bidi_limit: int = 0  # the peer's limit for those
+    data_sent: int = 0  # bytes of stream data sent
+    data_limit: int = 0  # the peer's limit for those
+    streams: int = 0  # stream objects held
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ16s16sHHBBBBHHBB2xIIQQQQQQQQQQQQQQQ176s64x")
+    SIZE: ClassVar[int] = 448
+    OFFSETS: ClassVar[dict[str, int]] = {"seq": 0, "id": 8, "time_ns": 16, "adopted_ns": 24, "local": 32, "remote": 48, "local_port": 64, "remote_port": 66, "role": 68, "state": 69, "suite": 70, "io": 71, "slot": 72, "mtu": 74, "ecn": 76, "trace": 77, "tx_generation": 80, "rx_generation": 84, "srtt_ns": 88, "rttvar_ns": 96, "min_rtt_ns": 104, "latest_rtt_ns": 112, "pto_ns": 120, "cwnd": 128, "in_flight": 136, "slots": 144, "uni_opened": 152, "uni_limit": 160, "bidi_opened": 168, "bidi_limit": 176, "data_sent": 184, "data_limit": 192, "streams": 200, "counts": 208}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.seq, self.id, self.time_ns, self.adopted_ns, self.local, self.remote, self.local_port, self.remote_port, self.role, self.state, self.suite, self.io, self.slot, self.mtu, self.ecn, self.trace, self.tx_generation, self.rx_generation, self.srtt_ns, self.rttvar_ns, self.min_rtt_ns, self.latest_rtt_ns, self.pto_ns, self.cwnd, self.in_flight, self.slots, self.uni_opened, self.uni_limit, self.bidi_opened, self.bidi_limit, self.data_sent, self.data_limit, self.streams, self.counts.pack())
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(seq=v[0], id=v[1], time_ns=v[2], adopted_ns=v[3], local=v[4], remote=v[5], local_port=v[6], remote_port=v[7], role=v[8], state=v[9], suite=v[10], io=v[11], slot=v[12], mtu=v[13], ecn=v[14], trace=v[15], tx_generation=v[16], rx_generation=v[17], srtt_ns=v[18], rttvar_ns=v[19], min_rtt_ns=v[20], latest_rtt_ns=v[21], pto_ns=v[22], cwnd=v[23], in_flight=v[24], slots=v[25], uni_opened=v[26], uni_limit=v[27], bidi_opened=v[28], bidi_limit=v[29], data_sent=v[30], data_limit=v[31], streams=v[32], counts=QuicCounts.unpack(v[33]))
 
 
 class QuicRing(msgspec.Struct, frozen=True):

@@ -88,7 +88,7 @@ class SetRules(Order, frozen=True):
 
 class OpenEngine(Order, frozen=True):
     """Opens the QUIC engine, once in the life of a data plane and best before Seal. Descriptors: the rings of commands and
-    of events (rings.py).
+    of events (rings.py), and the table of connections (connections.py) where there is one.
 
     Fields as in struct ab_quic_config of native/quic.h; 0 and "" are its defaults.
     """

@@ -84,7 +84,7 @@ class Ring:
             for _ in range(8):
                 if shm.publish(fd, full, MODE):
                     return cls(name, worker, fd, size)
-                _remove_own(full)
+                shm.remove_own(full)
         except BaseException:
             os.close(fd)
             raise
@@ -105,20 +105,7 @@ def remove_rings(name: str, keep: int = 0) -> None:
     """Removes the rings of workers `keep` and up: of an earlier daemon that had more of them, or at the end (keep = 0)."""
     for worker in rings_of(name):
         if worker >= keep:
-            _remove_own(ring_name(name, worker))
-
-
-def _remove_own(full: str) -> None:
-    path = shm.path_of(full)
-    try:
-        owner = path.lstat().st_uid
-    except FileNotFoundError:
-        return
-    if owner != os.geteuid() and os.geteuid() != 0:
-        raise shm.Invalid(
-            f"{path} belongs to uid {owner}, not to uid {os.geteuid()} that we run as: remove it as its owner: rm {path}"
-        )
-    shm.unlink(full)
+            shm.remove_own(ring_name(name, worker))
 
 
 class RingReader:

@@ -138,3 +138,17 @@ def unlink(name: str) -> None:
         raise Invalid(f"{path}: a directory where a daemon's memory should be; remove it: rmdir {path}") from None
     except posix_ipc.PermissionsError:
         raise Forbidden(f"{path}: not ours to remove (uid {os.geteuid()}): remove it as its owner: rm {path}") from None
+
+
+def remove_own(name: str) -> None:
+    """Removes a file that a daemon of ours left under this name. Another user's is not ours to remove: Invalid."""
+    path = path_of(name)
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        return
+    if owner != os.geteuid() and os.geteuid() != 0:
+        raise Invalid(
+            f"{path} belongs to uid {owner}, not to uid {os.geteuid()} that we run as: remove it as its owner: rm {path}"
+        )
+    unlink(name)

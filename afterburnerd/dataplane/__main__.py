@@ -156,11 +156,14 @@ class DataPlane:
             case orders.SetRules():
                 self.worker.set_rules(order.rules)
             case orders.OpenEngine():
-                commands, events = (mmap.mmap(fd, 0) for fd in fds)
-                for fd, ring in zip(fds, (commands, events), strict=True):
+                commands, events, *table = (mmap.mmap(fd, 0) for fd in fds)
+                for ring in (commands, events):
                     ring.madvise(mmap.MADV_DONTDUMP)
+                for fd in fds:
                     os.close(fd)
                 self.worker.open_engine(commands, events, **order.settings())
+                for shown in table:
+                    self.worker.show_connections(shown)
             case orders.OpenPeer():
                 self.worker.open_peer(mmap.mmap(fds[0], 0), order.outgoing)
                 os.close(fds[0])

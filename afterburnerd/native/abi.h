@@ -20,6 +20,7 @@
 #define AB_QUIC_COMMAND_BYTES 4096 /* slot of the command ring */
 #define AB_QUIC_EVENT_BYTES 2048 /* slot of the event ring */
 #define AB_QUIC_RING_MAGIC 0x3151525253424642ULL /* first word of a ring of commands or events */
+#define AB_QUIC_ROWS_MAGIC 0x534e4f4353424642ULL /* first word of a table of connections */
 #define AB_QUIC_SEND_FIN 1 /* SEND flag: ends the stream (implied by UNI) */
 #define AB_QUIC_SEND_MORE 2 /* SEND flag: the next SEND of this connection continues the message */
 #define AB_QUIC_CLOSE_APP 1 /* CLOSE flag: the code is the application's (frame 0x1d) */
@@ -487,6 +488,61 @@ struct ab_quic_data {
     uint8_t pad[6]; /* zero */
 };
 _Static_assert(sizeof(struct ab_quic_data) == 32, "struct ab_quic_data changed size");
+
+/* first bytes of a worker's table of connections in shared memory (connections.py); rows follow */
+struct ab_quic_rows {
+    uint64_t magic; /* QUIC_ROWS_MAGIC */
+    uint64_t version; /* schema version */
+    uint64_t row_bytes; /* bytes of a row */
+    uint64_t rows; /* number of rows */
+    uint64_t worker; /* index of the worker */
+    uint64_t created_ns; /* Unix time at which the table was laid out */
+    uint64_t pad[2]; /* zero */
+    uint64_t written_ns; /* CLOCK_MONOTONIC of the worker's latest look at its connections */
+    uint64_t pad2[7]; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_rows) == 128, "struct ab_quic_rows changed size");
+
+/* a connection as everybody may see it: no key, no connection ID, no token */
+struct ab_quic_row {
+    uint64_t seq; /* odd while the row is being written */
+    uint64_t id; /* the supervisor's number of the connection, 0: the row is free */
+    uint64_t time_ns; /* CLOCK_MONOTONIC at which the row was written */
+    uint64_t adopted_ns; /* CLOCK_MONOTONIC of the adoption */
+    uint8_t local[16]; /* our address, IPv4 mapped */
+    uint8_t remote[16]; /* the peer's address, IPv4 mapped */
+    uint16_t local_port; /* our port, host order */
+    uint16_t remote_port; /* the peer's port, host order */
+    uint8_t role; /* enum quic_role */
+    uint8_t state; /* enum quic_state */
+    uint8_t suite; /* 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305 */
+    uint8_t io; /* how datagrams leave: 0 AF_XDP, 1 socket */
+    uint16_t slot; /* source of the worker that sends */
+    uint16_t mtu; /* bytes of UDP payload that the path is known to take */
+    uint8_t ecn; /* validation of ECN on the path (quic_ecn.h) */
+    uint8_t trace; /* what is being traced: bit 0 qlog, bit 1 key log */
+    uint8_t pad[2]; /* zero */
+    uint32_t tx_generation; /* of our keys; its lowest bit is the key phase */
+    uint32_t rx_generation; /* of the peer's keys */
+    uint64_t srtt_ns; /* smoothed round-trip time */
+    uint64_t rttvar_ns; /* its variation */
+    uint64_t min_rtt_ns; /* smallest round-trip time */
+    uint64_t latest_rtt_ns; /* latest round-trip time */
+    uint64_t pto_ns; /* probe timeout */
+    uint64_t cwnd; /* congestion window, bytes */
+    uint64_t in_flight; /* bytes under way */
+    uint64_t slots; /* message slots held: what waits to be sent or to be acknowledged */
+    uint64_t uni_opened; /* unidirectional streams that we opened */
+    uint64_t uni_limit; /* the peer's limit for those */
+    uint64_t bidi_opened; /* bidirectional streams that we opened */
+    uint64_t bidi_limit; /* the peer's limit for those */
+    uint64_t data_sent; /* bytes of stream data sent */
+    uint64_t data_limit; /* the peer's limit for those */
+    uint64_t streams; /* stream objects held */
+    struct ab_quic_counts counts; /* what it counted */
+    uint64_t pad2[8]; /* zero */
+};
+_Static_assert(sizeof(struct ab_quic_row) == 448, "struct ab_quic_row changed size");
 
 /* first bytes of a ring of commands or events: one producer, one consumer; slots follow */
 struct ab_quic_ring {

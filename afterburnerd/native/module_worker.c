@@ -16,6 +16,7 @@ struct worker_object {
     Py_buffer commands, events;              /* its rings */
     Py_buffer peers[2 * AB_QUIC_PORT_PEERS]; /* rings to and from other workers */
     unsigned peer_count;
+    Py_buffer rows; /* its table of connections, .obj NULL: none */
     uint64_t queue_off, queue_stride;
     bool busy; /* a call has let go of the GIL, most often `run` */
 };
@@ -52,6 +53,7 @@ static void worker_release(struct worker_object *self)
         PyBuffer_Release(&self->peers[--self->peer_count]);
     PyBuffer_Release(&self->commands);
     PyBuffer_Release(&self->events);
+    PyBuffer_Release(&self->rows);
     PyBuffer_Release(&self->stats);
     PyBuffer_Release(&self->bell);
     PyBuffer_Release(&self->records);
@@ -320,6 +322,28 @@ fail:
     return NULL;
 }
 
+static PyObject *worker_show_connections(PyObject *object, PyObject *arg)
+{
+    struct worker_object *self = (struct worker_object *)object;
+    Py_buffer buffer = {0};
+    struct ab_error err = {0};
+
+    if (!enter(object))
+        return NULL;
+    if (!self->port || self->rows.obj) {
+        PyErr_SetString(PyExc_RuntimeError, "connections are shown once, and only where there is a QUIC engine");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(arg, &buffer, PyBUF_WRITABLE) < 0)
+        return NULL;
+    if (ab_quic_port_show(self->port, buffer.buf, (uint64_t)buffer.len, &err)) {
+        PyBuffer_Release(&buffer);
+        return ab_module_raise(&err);
+    }
+    self->rows = buffer;
+    Py_RETURN_NONE;
+}
+
 static PyObject *worker_set_sleeps(PyObject *object, PyObject *arg)
 {
     int sleeps = PyObject_IsTrue(arg);
@@ -393,6 +417,7 @@ static PyMethodDef worker_methods[] = {
     {"open_engine", (PyCFunction)(void (*)(void))worker_open_engine, METH_VARARGS | METH_KEYWORDS,
      "open_engine(commands, events, **settings of struct ab_quic_config): takes QUIC on from here"},
     {"open_peer", worker_open_peer, METH_VARARGS, "open_peer(ring, outgoing): packets to or from another worker"},
+    {"show_connections", worker_show_connections, METH_O, "show_connections(writable buffer): table of connections"},
     {"set_sleeps", worker_set_sleeps, METH_O, "set_sleeps(bool): sleep when idle instead of spinning"},
     {"set_state", worker_set_state, METH_O, "set_state(WorkerState)"},
     {"identify", worker_identify, METH_VARARGS, "identify(pid, start ticks, cpu): whose figures these are from now on"},

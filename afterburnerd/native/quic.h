@@ -176,6 +176,7 @@ struct ab_quic_conn *ab_quic_adopt(struct ab_quic *q, const struct ab_quic_adopt
 struct ab_quic_conn *ab_quic_find(struct ab_quic *q, uint64_t id);
 struct ab_quic_conn *ab_quic_at(struct ab_quic *q, uint32_t index);
 uint64_t ab_quic_conn_id(const struct ab_quic_conn *c);
+uint32_t ab_quic_conn_index(const struct ab_quic_conn *c);
 /* ab_quic_conn_path, ab_quic_conn_counts: what info has too, where that is too dear; valid while the connection is. */
 const struct ab_path *ab_quic_conn_path(const struct ab_quic_conn *c);
 const struct ab_quic_counts *ab_quic_conn_counts(const struct ab_quic_conn *c);

@@ -350,6 +350,11 @@ uint64_t ab_quic_conn_id(const struct ab_quic_conn *c)
     return c->id;
 }
 
+uint32_t ab_quic_conn_index(const struct ab_quic_conn *c)
+{
+    return c->index;
+}
+
 void ab_quic_conn_info(const struct ab_quic *q, const struct ab_quic_conn *c, struct ab_quic_info *info)
 {
     uint64_t queued =

@@ -30,27 +30,56 @@ static void sum_up(struct ab_quic_port *p, struct ab_quic_port_seen *seen, const
     }
 }
 
-static void look(struct ab_quic_port *p, uint32_t index)
+/* true: there was a connection. */
+static bool look(struct ab_quic_port *p, uint32_t index, uint64_t now)
 {
     struct ab_quic_port_seen *seen = &p->seen[index];
     struct ab_quic_conn *c = ab_quic_at(p->quic, index);
 
-    if (!c)
-        return;
+    if (!c) {
+        if (seen->id) {
+            ab_quic_rows_free(&p->rows, index, now);
+            *seen = (struct ab_quic_port_seen){0};
+        }
+        return false;
+    }
     if (seen->id != ab_quic_conn_id(c))
         *seen = (struct ab_quic_port_seen){.id = ab_quic_conn_id(c)};
     sum_up(p, seen, ab_quic_conn_counts(c));
+    if (seen->shown_ns == 0 || now - seen->shown_ns >= AB_QUIC_PORT_ROW_NS) {
+        ab_quic_rows_write(&p->rows, index, c, now);
+        seen->shown_ns = now;
+    }
+    return true;
 }
 
-/* The last words of a connection: it may be gone before its turn comes to be looked at. One that never was looked at
- * takes any free place, and leaves it at once. */
+/* Round robin. A worker that sleeps comes by less often, and looks at more. */
+static void look_around(struct ab_quic_port *p, uint64_t now)
+{
+    uint64_t shares = (now - p->looked_ns) / AB_QUIC_PORT_LOOK_NS;
+    uint32_t places, looks;
+
+    if (shares == 0)
+        return;
+    p->looked_ns = now;
+    places = (uint32_t)AB_MIN(AB_MIN(shares, 8u) * AB_QUIC_PORT_PLACES, AB_QUIC_PORT_PLACES_MOST);
+    looks = (uint32_t)AB_MIN(AB_MIN(shares, 8u) * AB_QUIC_PORT_LOOKS, AB_QUIC_PORT_LOOKS_MOST);
+    for (places = AB_MIN(places, p->connections); places && looks; places--) {
+        looks -= look(p, p->look_at, now);
+        p->look_at = p->look_at + 1 < p->connections ? p->look_at + 1 : 0;
+    }
+    if (p->rows.head)
+        __atomic_store_n(&p->rows.head->written_ns, now, __ATOMIC_RELAXED);
+}
+
+/* The last words of a connection: it may be gone before its turn comes to be looked at. */
 static void last_look(struct ab_quic_port *p, uint64_t id, const struct ab_quic_closed *closed)
 {
     struct ab_quic_port_seen none = {.id = id}, *seen = &none;
+    struct ab_quic_conn *c = ab_quic_find(p->quic, id);
 
-    for (uint32_t i = 0; i < p->connections; i++)
-        if (p->seen[i].id == id)
-            seen = &p->seen[i];
+    if (c && p->seen[ab_quic_conn_index(c)].id == id)
+        seen = &p->seen[ab_quic_conn_index(c)];
     sum_up(p, seen, &closed->counts);
 }
 
@@ -574,11 +603,7 @@ static void port_beat(void *ctx, uint64_t now)
     struct ab_stats_worker *s = p->worker->stats;
     struct ab_quic_totals t;
 
-    (void)now;
-    for (uint32_t i = 0; i < AB_MIN(AB_QUIC_PORT_LOOKS, p->connections); i++) {
-        look(p, p->look_at);
-        p->look_at = p->look_at + 1 < p->connections ? p->look_at + 1 : 0;
-    }
+    look_around(p, now);
     ab_quic_totals(p->quic, &t);
     AB_STAT_SET(&s->quic_connections, t.connections);
     AB_STAT_SET(&s->quic_slots, t.slots);
@@ -688,6 +713,11 @@ int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool
     }
     rings[(*count)++] = ring;
     return 0;
+}
+
+int ab_quic_port_show(struct ab_quic_port *p, void *memory, uint64_t bytes, struct ab_error *err)
+{
+    return ab_quic_rows_open(&p->rows, memory, bytes, err);
 }
 
 void ab_quic_port_free(struct ab_quic_port *p)

@@ -23,6 +23,7 @@
 
 #include "quic.h"
 #include "quic_ring.h"
+#include "quic_rows.h"
 #include "worker.h"
 
 #define AB_QUIC_PORT_BATCH 64      /* datagrams that leave in one turn at most: as many as a burst brings */
@@ -30,8 +31,13 @@
 #define AB_QUIC_PORT_PEERS 15      /* other workers */
 #define AB_QUIC_PORT_HANDED 64     /* packets handed over that are taken from each of them in a turn */
 #define AB_QUIC_PORT_TABLE 64      /* connections of an engine that is not told how many (quic.h) */
-#define AB_QUIC_PORT_LOOKS 4       /* connections whose counts are summed up in a beat */
 #define AB_QUIC_PORT_MESSAGE 65536 /* longest message that comes in several commands */
+#define AB_QUIC_PORT_LOOKS 4       /* connections that are looked at in 100 us at most: 2 us of them */
+#define AB_QUIC_PORT_LOOKS_MOST 8  /* the same, of a worker that slept: 8 us */
+#define AB_QUIC_PORT_PLACES 16     /* places of the engine's table, taken or free, in 100 us at most */
+#define AB_QUIC_PORT_PLACES_MOST 128
+#define AB_QUIC_PORT_LOOK_NS 100000
+#define AB_QUIC_PORT_ROW_NS 100000000 /* a row is not written anew sooner than this */
 
 /* ab_quic_tap: who else hears what the engine tells, for programs that have the port in their own process (the lab).
  * The functions may be NULL; of the engine's they may call ab_quic_send. */
@@ -44,7 +50,9 @@ struct ab_quic_tap {
 };
 
 struct ab_quic_port_seen {
-    uint64_t id; /* of the connection, 0: none */
+    uint64_t id;       /* of the connection, 0: none */
+    uint64_t shown_ns; /* when its row was written */
+    uint32_t state;    /* as the row has it */
     struct ab_quic_counts counts;
 };
 
@@ -66,10 +74,13 @@ struct ab_quic_port {
     /* Counters that the engine does not keep. */
     uint64_t outcomes[AB_QUIC_OUTCOME_END];
     uint64_t commands_done, events_told, strays, send_drops, refused_other;
-    /* Sums over all connections that there ever were: a few connections a beat are looked at, and each at its end. */
+    /* Connections are looked at in turn, a few at a time, and at their end. What they counted since goes into sums over
+     * all connections that there ever were, and their row is written. */
     struct ab_quic_counts counts;
     struct ab_quic_port_seen *seen; /* by index in the engine's table: what was summed up */
     uint32_t connections, look_at;  /* size of the table, next one to look at */
+    uint64_t looked_ns;
+    struct ab_quic_rows_writer rows;
     struct ab_quic_tap tap;
     /* Rings to and from other workers: slots like those of events. */
     struct ab_quic_ring_end *to[AB_QUIC_PORT_PEERS], *from[AB_QUIC_PORT_PEERS];
@@ -84,6 +95,8 @@ struct ab_quic_port {
  * closed (ab_worker_fini) before ab_quic_port_free. */
 int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const struct ab_quic_config *config,
                      void *commands, uint64_t command_bytes, void *events, uint64_t event_bytes, struct ab_error *err);
+/* ab_quic_port_show: rows of all connections go to this memory from here on; it must outlive the port. */
+int ab_quic_port_show(struct ab_quic_port *p, void *memory, uint64_t bytes, struct ab_error *err);
 void ab_quic_port_free(struct ab_quic_port *p);
 
 /* ab_quic_port_peer adds a ring to (`outgoing`) or from another worker; its memory must outlive the port. */

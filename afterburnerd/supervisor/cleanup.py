@@ -1,7 +1,7 @@
 """`afterburnerd --clean-up`: removes what dead daemons left in shared memory, and nothing of a living one.
 
-A daemon that ends in order leaves nothing. One that is killed leaves its statistics segment and record rings, so that
-somebody can still look at them; the next start replaces them, and the unit's ExecStopPost removes them by this command.
+A daemon that ends in order leaves nothing. One that is killed leaves its statistics segment, record rings and
+tables of connections, so that somebody can still look at them; the next start replaces them, and the unit's ExecStopPost removes them by this command.
 
 It asks no configuration file: the one on disk may be broken by now, or name another daemon than the one that was killed.
 What lies in /dev/shm says itself whose it is. The order of the looks is what makes it safe beside a daemon that is just
@@ -19,12 +19,15 @@ from typing import TextIO
 import msgspec
 
 from afterburnerd.abi import shm
-from afterburnerd.abi.layout import MAGIC, RECORD_MAGIC
+from afterburnerd.abi.connections import table_name, tables_of
+from afterburnerd.abi.layout import MAGIC, QUIC_ROWS_MAGIC, RECORD_MAGIC
 from afterburnerd.abi.records import ring_name, rings_of
 from afterburnerd.abi.segment import Segment, Standing, segment_name, throw_away
 from afterburnerd.cli import EXIT_OK, EXIT_PERMISSION
 
-FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)\.((?P<kind>stats)|records\.\d{1,5})")
+FILE = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9_-]*)\.((?P<kind>stats)|records\.\d{1,5}|(?P<table>connections\.\d{1,5}))"
+)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -79,11 +82,13 @@ def _is_ours(match: re.Match[str]) -> bool:
         magic = int.from_bytes(shm.read(fd, 8), sys.byteorder)
     finally:
         os.close(fd)
-    return magic == (MAGIC if match["kind"] == "stats" else RECORD_MAGIC) and os.geteuid() in (0, info.st_uid)
+    wanted = MAGIC if match["kind"] else QUIC_ROWS_MAGIC if match["table"] else RECORD_MAGIC
+    return magic == wanted and os.geteuid() in (0, info.st_uid)
 
 
 def _remove(name: str) -> list[str]:
-    noted = {full: inode for full in (ring_name(name, w) for w in rings_of(name)) if (inode := _inode(full))}
+    files = [ring_name(name, w) for w in rings_of(name)] + [table_name(name, w) for w in tables_of(name)]
+    noted = {full: inode for full in files if (inode := _inode(full))}
     segment = Segment.inspect(name)
     if segment.standing is Standing.LIVE:
         return []

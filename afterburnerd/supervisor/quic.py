@@ -138,7 +138,7 @@ class QuicService(QuicOff):
         """For a keeper, before its process starts."""
         seat = self._seats.get(worker)
         if seat is None:
-            seat = self._seats[worker] = Seat(worker, self.config.quic, self._seat_changed)
+            seat = self._seats[worker] = Seat(self.config.daemon.name, worker, self.config.quic, self._seat_changed)
         seat.config = self.config.quic
         return seat
 
@@ -229,7 +229,7 @@ class QuicService(QuicOff):
             quic_port.port.close()
         self.ports.clear()
         for seat in self._seats.values():
-            seat.down()
+            seat.close()
         for keeper in self.keepers:
             for sock in keeper.quic_sockets:
                 sock.close()

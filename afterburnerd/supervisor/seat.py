@@ -3,6 +3,7 @@
     Keeper.up ──► seat.open(plane)   rings made, OpenEngine ordered (before the seal)
               ──► seat.up()          every queue is bound: paths lead somewhere, connections may be adopted
     death     ──► seat.down()        the rings go with the process; what it had is lost
+    end       ──► seat.close()       the table of connections, which outlives processes, goes too
 
 Secrets of connections lie in the command ring until the engine has consumed them, so its memory is anonymous, and a new
 process never sees the rings of a dead one.
@@ -14,6 +15,7 @@ import os
 from collections.abc import Callable
 
 from afterburnerd.abi import orders
+from afterburnerd.abi.connections import Table
 from afterburnerd.abi.layout import (
     QUIC_COMMAND_BYTES,
     QUIC_EVENT_BYTES,
@@ -31,13 +33,15 @@ EVENT_SLOTS = 1024  # 2 MiB: a fate for each of as many messages between two loo
 class Seat:
     """Of one worker. Implements `Engine` of quic/handover.py while the process lives."""
 
-    def __init__(self, worker: int, config: Quic, changed: Callable[[Seat, bool], None]) -> None:
+    def __init__(self, name: str, worker: int, config: Quic, changed: Callable[[Seat, bool], None]) -> None:
+        self._name = name  # of the daemon's shared memory
         self._worker = worker
         self.config = config
         self._changed = changed  # called with True when it can adopt, with False when it is gone
         self._rings: list[Ring] = []
         self._commands: Producer | None = None
         self._events: Consumer | None = None
+        self._table: Table | None = None
         self._is_up = False
 
     @property
@@ -55,8 +59,25 @@ class Seat:
         self._rings.append(commands)
         events = Ring.create("events", EVENT_SLOTS, QUIC_EVENT_BYTES)
         self._rings.append(events)
-        await plane.order(self.order(), (commands.fd, events.fd), 30.0)
+        await plane.order(self.order(), (commands.fd, events.fd, self._shown().fd), 30.0)
         self._commands, self._events = Producer(commands), Consumer(events)
+
+    def _shown(self) -> Table:
+        """The table that everybody reads connections from: the same one as before, unless its size is another."""
+        if self._table is not None and self._table.rows != self.config.connections:
+            self._table.close()
+            self._table = None
+        if self._table is None:
+            self._table = Table.create(self._name, self._worker, self.config.connections)
+        return self._table
+
+    def close(self) -> None:
+        """At the end."""
+        self.down()
+        if self._table is not None:
+            self._table.unlink()
+            self._table.close()
+            self._table = None
 
     def order(self) -> orders.OpenEngine:
         quic = self.config

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from afterburnerd.abi.connections import remove_tables
 from afterburnerd.abi.layout import MAX_QUEUES, QueueMode
 from afterburnerd.abi.records import Ring, remove_rings
 from afterburnerd.abi.segment import Segment
@@ -89,6 +90,7 @@ class Workers:
             self._rings.append(Ring.create(name, index, records.slots, records.slot_bytes))
         self._ring_shape = records
         remove_rings(name, keep=count)
+        remove_tables(name, keep=count)
 
     async def start(self) -> None:
         """First start: down the ladder until every worker has every queue, or a refusal."""
