@@ -61,7 +61,7 @@ def test_a_confirmation_during_the_test_ends_it() -> None:
         ("no counts", 2, 0, 0, 0, False),
         ("marks were cleared", 3, 2, 0, 0, True),
         ("all were", 3, 0, 0, 0, True),
-        ("another mark than ours", 3, 2, 0, 1, True),
+        ("another mark than ours", 3, 3, 0, 1, True),
         ("more than we marked", 3, 11, 0, 0, True),
     ],
 )
@@ -116,6 +116,13 @@ def test_congestion_is_told_once_for_each_growth_of_the_count() -> None:
     path.send(100)
     assert path.ack(10, 12, 1) == 0
     assert path.ack(10, 20, 3) == 1 and path.state == CAPABLE
+
+
+def test_congestion_is_not_believed_of_a_path_that_is_not_proven() -> None:
+    path = Path()
+    path.send(10)
+    assert path.ack(0, 0, 1) == 0
+    assert path.state == TESTING
 
 
 def test_a_path_that_loses_all_that_is_marked_is_given_up() -> None:
