@@ -300,6 +300,36 @@ def test_nothing_is_written_where_the_frame_does_not_fit(seed: int) -> None:
         assert out.get(len(frame)) == frame
 
 
+@pytest.mark.parametrize(
+    ("kind", "a", "b", "length", "size"),
+    [
+        (0x0E, 4, HUGE - 1, 1, 1 + 1 + 8 + 1 + 1),  # STREAM: up to the last offset
+        (0x0E, 4, HUGE, 1, None),
+        (0x0E, HUGE + 1, 0, 1, None),
+        (0x0A, 4, 1, 1, None),  # an offset that the type has no field for
+        (0x0A, 4, 0, 1, 4),
+        (0x06, HUGE - 1, 0, 1, 1 + 8 + 1 + 1),  # CRYPTO
+        (0x06, HUGE, 0, 1, None),
+        (0x07, 0, 0, 0, None),  # NEW_TOKEN
+        (0x07, 0, 0, 1, 3),
+        (0x00, 0, 0, 0, None),  # PADDING
+        (0x12, 0, 1 << 60, 0, 9),  # MAX_STREAMS
+        (0x12, 0, (1 << 60) + 1, 0, None),
+        (0x17, 0, (1 << 60) + 1, 0, None),
+        (0x10, 0, HUGE + 1, 0, None),  # MAX_DATA
+        (0x18, 3, 3, 20, 1 + 1 + 1 + 1 + 20 + 16),  # NEW_CONNECTION_ID
+        (0x18, 3, 4, 20, None),
+        (0x18, 3, 3, 21, None),
+        (0x18, 3, 3, 0, None),
+        (0x1F, 0, 0, 0, None),  # nothing that there is
+        (0x40, 0, 0, 0, None),
+        (HUGE + 1, 0, 0, 0, None),
+    ],
+)
+def test_what_would_not_be_read_is_not_written(kind: int, a: int, b: int, length: int, size: int | None) -> None:
+    assert lib.frame_make(kind, a, b, length) == (NONE if size is None else size)
+
+
 @pytest.mark.parametrize("length", [0, 1, 63, 64, 235, 16_383, 16_384])
 @pytest.mark.parametrize("offset", [0, 1, 70_000, MAX_VARINT - 20_000])
 def test_the_header_of_a_stream_frame(length: int, offset: int) -> None:

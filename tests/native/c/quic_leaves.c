@@ -198,6 +198,42 @@ API uint64_t t_frame_rewrite(uint64_t data, uint64_t len, uint64_t out, uint64_t
     return written;
 }
 
+/* A frame of the caller's making, with `len` bytes of zeros: bytes written, UINT64_MAX where refused. */
+API uint64_t t_frame_make(uint64_t type, uint64_t a, uint64_t b, uint64_t len)
+{
+    static const uint8_t zeros[64];
+    static uint8_t room[256];
+    struct ab_quic_writer w = {room, room + sizeof(room)};
+    struct ab_quic_frame f = {.type = type};
+
+    if ((type & ~7ULL) == AB_QUIC_FRAME_STREAM) {
+        f.stream.id = a;
+        f.stream.offset = b;
+        f.stream.data = zeros;
+        f.stream.len = (uint32_t)len;
+    } else if (type == AB_QUIC_FRAME_CRYPTO) {
+        f.crypto.offset = a;
+        f.crypto.data = zeros;
+        f.crypto.len = (uint32_t)len;
+    } else if (type == AB_QUIC_FRAME_NEW_CONNECTION_ID) {
+        f.new_cid.sequence = a;
+        f.new_cid.retire_prior_to = b;
+        f.new_cid.cid = f.new_cid.token = zeros;
+        f.new_cid.len = (uint32_t)len;
+    } else if (type == AB_QUIC_FRAME_NEW_TOKEN) {
+        f.blob.data = zeros;
+        f.blob.len = (uint32_t)len;
+    } else if (type == AB_QUIC_FRAME_PADDING) {
+        f.padding.len = (uint32_t)len;
+    } else {
+        f.limit.id = a;
+        f.limit.value = b;
+    }
+    if (ab_quic_frame_write(&w, &f))
+        return (uint64_t)(w.p - room);
+    return w.p == room ? UINT64_MAX : UINT64_MAX - 1;
+}
+
 /* The ranges of the ACK that the payload begins with: pairs first, last into out[]; how many. */
 API uint64_t t_ack_ranges(uint64_t data, uint64_t len, uint64_t out)
 {
