@@ -83,8 +83,8 @@ def test_sealed_processes_exchange_messages(kind: By, seed: int) -> None:
 def test_the_loop_makes_no_system_call_but_its_backends(kind: By, seed: int) -> None:
     with planes(kind, seed) as made, traffic(made):
         before = made.server.word("quic_streams_received")
-        calls = system_calls(made.server.pid, 1.5)  # type: ignore[attr-defined]
-        assert made.server.word("quic_streams_received") > before + 100
+        calls = system_calls(made.server.pid, 2.5)  # type: ignore[attr-defined]
+        assert made.server.word("quic_streams_received") > before + 20  # strace makes it slow
         assert set(calls) == ALLOWED[kind], calls
 
 
