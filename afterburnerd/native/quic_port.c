@@ -506,12 +506,11 @@ static void stock_up(struct ab_quic_port *p)
     uint32_t more;
 
     if (ab_unlikely(p->lead == AB_MAX_QUEUES)) {
-        for (p->lead = 0; p->lead < w->io_end && !can_send(w->ios[p->lead]);)
-            p->lead++;
-        if (p->lead >= w->io_end) {
-            p->lead = AB_MAX_QUEUES;
+        for (uint32_t i = 0; i < w->io_count && p->lead == AB_MAX_QUEUES; i++)
+            if (can_send(w->ios[w->open[i]]))
+                p->lead = w->open[i];
+        if (p->lead == AB_MAX_QUEUES)
             return;
-        }
     }
     if (p->ready == AB_QUIC_PORT_BATCH)
         return;

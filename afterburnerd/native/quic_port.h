@@ -26,15 +26,15 @@
 #include "quic_rows.h"
 #include "worker.h"
 
-#define AB_QUIC_PORT_BATCH 64      /* datagrams that leave in one turn at most: as many as a burst brings */
-#define AB_QUIC_PORT_COMMANDS 16   /* commands of one turn */
-#define AB_QUIC_PORT_PEERS 15      /* other workers */
-#define AB_QUIC_PORT_HANDED 64     /* packets handed over that are taken from each of them in a turn */
-#define AB_QUIC_PORT_TABLE 64      /* connections of an engine that is not told how many (quic.h) */
-#define AB_QUIC_PORT_MESSAGE 65536 /* longest message that comes in several commands */
-#define AB_QUIC_PORT_LOOKS 4       /* connections that are looked at in 100 us at most: 2 us of them */
-#define AB_QUIC_PORT_LOOKS_MOST 8  /* the same, of a worker that slept: 8 us */
-#define AB_QUIC_PORT_PLACES 16     /* places of the engine's table, taken or free, in 100 us at most */
+#define AB_QUIC_PORT_BATCH 64                  /* datagrams that leave in one turn at most: as many as a burst brings */
+#define AB_QUIC_PORT_COMMANDS 16               /* commands of one turn */
+#define AB_QUIC_PORT_PEERS (AB_MAX_QUEUES - 1) /* other workers: each has a queue at least */
+#define AB_QUIC_PORT_HANDED 64                 /* packets handed over that are taken from each of them in a turn */
+#define AB_QUIC_PORT_TABLE 64                  /* connections of an engine that is not told how many (quic.h) */
+#define AB_QUIC_PORT_MESSAGE 65536             /* longest message that comes in several commands */
+#define AB_QUIC_PORT_LOOKS 4                   /* connections that are looked at in 100 us at most: 2 us of them */
+#define AB_QUIC_PORT_LOOKS_MOST 8              /* the same, of a worker that slept: 8 us */
+#define AB_QUIC_PORT_PLACES 16                 /* places of the engine's table, taken or free, in 100 us at most */
 #define AB_QUIC_PORT_PLACES_MOST 128
 #define AB_QUIC_PORT_LOOK_NS 100000
 #define AB_QUIC_PORT_ROW_NS 100000000 /* a row is not written anew sooner than this */

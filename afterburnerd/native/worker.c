@@ -22,18 +22,24 @@ void ab_worker_init(struct ab_worker *w, uint16_t index, struct ab_stats_worker 
 
 void ab_worker_fini(struct ab_worker *w)
 {
-    for (uint32_t slot = 0; slot < w->io_end; slot++)
-        (void)ab_worker_close(w, slot, NULL);
+    for (uint32_t slot = 0; slot < AB_MAX_QUEUES; slot++)
+        if (w->ios[slot])
+            (void)ab_worker_close(w, slot, NULL);
     ab_rules_fini(&w->rules);
 }
 
-static void account_memory(struct ab_worker *w)
+/* After a slot was opened or closed. */
+static void take_stock(struct ab_worker *w)
 {
     uint64_t bytes = 0;
     bool huge = true; /* all of it, or it does not count */
 
-    for (uint32_t i = 0; i < w->io_end; i++) {
-        if (w->ios[i] && w->ios[i]->kind == AB_IO_XSK) {
+    w->io_count = 0;
+    for (uint32_t i = 0; i < AB_MAX_QUEUES; i++) {
+        if (!w->ios[i])
+            continue;
+        w->open[w->io_count++] = (uint8_t)i;
+        if (w->ios[i]->kind == AB_IO_XSK) {
             bytes += w->ios[i]->xsk.umem.bytes;
             huge = huge && w->ios[i]->xsk.umem.huge;
         }
@@ -57,7 +63,6 @@ static int take_slot(struct ab_worker *w, uint32_t slot, int fd, struct ab_error
         return rc;
     }
     w->ios[slot]->drops = &w->stats->drop_short;
-    w->io_end = AB_MAX(w->io_end, slot + 1);
     return 0;
 }
 
@@ -68,7 +73,7 @@ static int keep_or_free(struct ab_worker *w, uint32_t slot, enum ab_io_kind kind
         w->ios[slot] = NULL;
     } else {
         w->ios[slot]->kind = kind;
-        account_memory(w);
+        take_stock(w);
     }
     return rc;
 }
@@ -103,9 +108,7 @@ int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err)
     ab_io_close(w->ios[slot]);
     free(w->ios[slot]);
     w->ios[slot] = NULL;
-    while (w->io_end && !w->ios[w->io_end - 1])
-        w->io_end--;
-    account_memory(w);
+    take_stock(w);
     return 0;
 }
 
@@ -244,13 +247,12 @@ static uint32_t serve_with_guest(struct ab_worker *w)
     struct ab_guest *g = &w->guest;
     uint32_t moved = g->commands(g->ctx, w->now), received[AB_MAX_QUEUES], sent = 0;
 
-    for (uint32_t i = 0; i < w->io_end; i++)
-        moved += received[i] = w->ios[i] ? serve(w, w->ios[i], (uint16_t)i) : 0;
+    for (uint32_t i = 0; i < w->io_count; i++)
+        moved += received[i] = serve(w, w->ios[w->open[i]], w->open[i]);
     if (g->deadline(g->ctx) <= w->now)
         sent = g->tx(g->ctx, w->now);
-    for (uint32_t i = 0; i < w->io_end; i++)
-        if (ab_likely(w->ios[i] != NULL))
-            ab_io_flush(w->ios[i], received[i] + sent);
+    for (uint32_t i = 0; i < w->io_count; i++)
+        ab_io_flush(w->ios[w->open[i]], received[i] + sent);
     return moved + sent;
 }
 
@@ -272,9 +274,8 @@ static void nap(struct ab_worker *w)
     struct pollfd fds[AB_MAX_QUEUES];
     nfds_t count = 0;
 
-    for (uint32_t i = 0; i < w->io_end; i++)
-        if (w->ios[i])
-            fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[i]), .events = POLLIN};
+    for (uint32_t i = 0; i < w->io_count; i++)
+        fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[w->open[i]]), .events = POLLIN};
     AB_STAT_ADD(&w->stats->sleeps, 1);
     /* A queue whose device is gone reports an error at once and for ever: then sleep without it. */
     if (ppoll(fds, count, &time, NULL) > 0)
@@ -302,13 +303,13 @@ uint32_t ab_worker_turn(struct ab_worker *w)
     if (w->guest.ctx)
         moved = serve_with_guest(w);
     else
-        for (uint32_t i = 0; i < w->io_end; i++)
-            if (ab_likely(w->ios[i] != NULL)) {
-                uint32_t count = serve(w, w->ios[i], (uint16_t)i);
+        for (uint32_t i = 0; i < w->io_count; i++) {
+            struct ab_io *io = w->ios[w->open[i]];
+            uint32_t count = serve(w, io, w->open[i]);
 
-                ab_io_flush(w->ios[i], count);
-                moved += count;
-            }
+            ab_io_flush(io, count);
+            moved += count;
+        }
     w->now = ab_now_ns();
     gap = w->now - before;
     AB_STAT_ADD(&s->turns, 1);
@@ -325,9 +326,8 @@ uint32_t ab_worker_turn(struct ab_worker *w)
         if (w->guest.ctx)
             w->guest.beat(w->guest.ctx, w->now);
         if (ab_unlikely(w->round % AB_WORKER_LEVEL_TURNS == 0))
-            for (uint32_t i = 0; i < w->io_end; i++)
-                if (w->ios[i])
-                    ab_io_levels(w->ios[i]);
+            for (uint32_t i = 0; i < w->io_count; i++)
+                ab_io_levels(w->ios[w->open[i]]);
     }
     return moved;
 }

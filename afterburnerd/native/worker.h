@@ -58,7 +58,8 @@ enum ab_worker_exit {
 
 struct ab_worker {
     struct ab_io *ios[AB_MAX_QUEUES]; /* sources by slot, NULL: none */
-    uint32_t io_end;                  /* one behind the last slot in use */
+    uint32_t io_count;                /* slots in use */
+    uint8_t open[AB_MAX_QUEUES];      /* which ones, in order: the loop does not look at the others */
     bool sleeps;                      /* idle = "sleep" */
     uint16_t index;                   /* number of this worker */
     uint32_t round;                   /* turns, for what is done only now and then */

@@ -42,8 +42,8 @@ from afterburnerd.abi.layout import (
 )
 from afterburnerd.abi.rings import Consumer, Producer, Ring
 from afterburnerd.native import lib
-from afterburnerd.net.sockets import open_one
 from afterburnerd.net.xdp import LocalPort, Settings, Use, XdpProgram, mapped
+from afterburnerd.quic.port import open_socket
 from tests import netns
 from tests.sim import wire
 
@@ -154,7 +154,7 @@ class Side:
     def _open(self, slot: int, kind: By, frames: int, sndbuf: int, receives: bool) -> None:
         with self.end.entered():
             if kind == "socket":
-                sock = open_one(self.local, PORTS[self.name])
+                sock = open_socket(str(self.local), PORTS[self.name])
                 number = sock.detach()
                 self.worker.open_udp(slot, number, True)
                 if sndbuf:

@@ -188,7 +188,7 @@ static int attempt(const struct ab_xsk_config *config, enum ab_udp_use use)
         MUST(worker.ios[SLOT] && closed == 0 && queue_stats.mode != AB_QUEUE_MODE_CLOSED);
         MUST(ab_worker_close(&worker, SLOT, NULL) == 0);
     }
-    MUST(closed == 1 && blocks == 0 && mapped == 0 && worker.io_end <= SLOT + 1);
+    MUST(closed == 1 && blocks == 0 && mapped == 0 && worker.io_count == 0);
     MUST(queue_stats.mode == AB_QUEUE_MODE_CLOSED && worker_stats.memory_bytes == 0);
     return rc;
 }

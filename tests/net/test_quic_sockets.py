@@ -1,0 +1,43 @@
+"""Long and short headers part ways without XDP; the kernel does what the filter on the first byte says."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from afterburnerd.quic.port import open_socket, share
+
+LONG, SHORT = bytes([0xC3]), bytes([0x43])
+
+
+def everything(sock: socket.socket) -> list[bytes]:
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(2048))
+        except BlockingIOError:
+            return found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_first_byte_decides_who_gets_a_datagram(host: str) -> None:
+    with open_socket(host, 0, shared=True) as ours, share(ours) as workers:
+        sent: dict[bytes, list[bytes]] = {LONG: [], SHORT: []}
+        for i in range(64):
+            with open_socket(host, 0) as sender:  # a port each: no hash of a flow can bring this about
+                for kind, told in sent.items():
+                    told.append(kind + bytes([i]))
+                    sender.sendto(told[-1], ours.getsockname())
+        # the loopback delivers within the call of the sender
+        assert everything(ours) == sent[LONG]
+        assert everything(workers) == sent[SHORT]
+
+
+def test_what_one_side_leaves_behind_comes_to_the_other() -> None:
+    """A worker that has died: the supervisor hears of its peers until there is a next one."""
+    with open_socket("127.0.0.1", 0, shared=True) as ours, open_socket("127.0.0.1", 0) as sender:
+        share(ours).close()
+        for kind in (LONG, SHORT):
+            sender.sendto(kind, ours.getsockname())
+        assert everything(ours) == [LONG, SHORT]
