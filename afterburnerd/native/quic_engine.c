@@ -71,6 +71,7 @@ void ab_quic_table_del(struct ab_quic_table *t, uint64_t key)
 
 /* --- set-up ------------------------------------------------------------------------------------------------------- */
 
+#define NOTIFY_ROUNDS 4 /* of telling and sending in one turn */
 #define DEFAULT(field, value)                                                                                          \
     do {                                                                                                               \
         if ((field) == 0)                                                                                              \
@@ -265,10 +266,9 @@ static void wind(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
     ab_quic_timer_lower(&q->timers, c->index, when);
 }
 
-uint32_t ab_quic_tx(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, uint64_t now)
+/* Connections whose deadline has come get ready. */
+static void expire(struct ab_quic *q, uint64_t now)
 {
-    uint32_t n = 0;
-
     while (q->timers.count && q->timers.heap[0].when <= now) {
         struct ab_quic_conn *c = &q->conns[q->timers.heap[0].conn];
         uint64_t when = ab_quic_conn_deadline(q, c);
@@ -280,6 +280,13 @@ uint32_t ab_quic_tx(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, ui
         ab_quic_timer_set(&q->timers, c->index, UINT64_MAX);
         ab_quic_conn_ready(q, c);
     }
+}
+
+/* Lets those that are ready send, each a burst at a time. */
+static uint32_t visit(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, uint64_t now)
+{
+    uint32_t n = 0;
+
     while (q->ready_head != AB_QUIC_NIL && n < max) {
         struct ab_quic_conn *c = &q->conns[q->ready_head];
         uint32_t burst = q->config.burst_packets;
@@ -297,8 +304,23 @@ uint32_t ab_quic_tx(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, ui
             wind(q, c, now);
     }
     ab_quic_seal_pending(q);
-    if (q->notify != AB_QUIC_NIL || q->untold.count)
+    return n;
+}
+
+uint32_t ab_quic_tx(struct ab_quic *q, struct ab_quic_out *out, uint32_t max, uint64_t now)
+{
+    uint32_t n, rounds = 0;
+
+    expire(q, now);
+    n = visit(q, out, max, now);
+    /* What the sink is told may make others ready: whoever is told of a fate sends again, who was told of the end goes.
+     */
+    while (q->notify != AB_QUIC_NIL || q->untold.count) {
         ab_quic_notify(q, now);
+        if (q->ready_head == AB_QUIC_NIL || n == max || ++rounds == NOTIFY_ROUNDS)
+            break;
+        n += visit(q, out + n, max - n, now);
+    }
     return n;
 }
 
