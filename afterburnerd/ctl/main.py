@@ -137,7 +137,7 @@ def _trace(parser: Parser) -> None:
         action="append",
         type=_port,
         metavar="N",
-        help="a UDP port whose dropped datagrams are shown (default: those of the capture rules)",
+        help="a UDP port whose dropped datagrams are shown (default: those of capture rules and listeners)",
     )
     parser.add_argument("--count", type=_count, metavar="N", help="end after this many")
     parser.add_argument("--for", dest="seconds", type=_positive, metavar="SECONDS", help="end after this time")

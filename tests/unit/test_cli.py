@@ -34,7 +34,8 @@ def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["statuss"], "afterburnerctl: unknown command 'statuss'; did you mean status?"),
         (
             ["xyz"],
-            "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, trace, doctor",
+            "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, trace, "
+            "connections, dial, close, send, doctor",
         ),
         ([], "afterburnerctl: the following arguments are required: COMMAND"),
         (["--nonsense"], "afterburnerctl: unknown option --nonsense"),

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from afterburnerd.cli import EXIT_OK, EXIT_UNREACHABLE, ToolError
-from afterburnerd.config import DEFAULT_PATH, load
+from afterburnerd.config import DEFAULT_PATH, ConfigError, load
 from afterburnerd.ctl.base import note, print_json
 from afterburnerd.ctl.trace.events import Event, Names, decode, line
 
@@ -39,8 +39,13 @@ def wanted(args: Namespace) -> tuple[frozenset[int], str]:
     """Ports and interface: of the command line, else of the configuration. "": every interface."""
     ports, interface = frozenset(args.port or ()), args.interface
     if not ports or interface is None:
-        config = load(args.config or DEFAULT_PATH).config
-        ports = ports or frozenset(capture.port for capture in config.captures)
+        try:
+            config = load(args.config or DEFAULT_PATH).config
+        except ConfigError as error:
+            raise ToolError(
+                f"{error.problems[0]}; --interface and --port need no configuration", error.exit_code
+            ) from None
+        ports = ports or frozenset([*(rule.port for rule in config.captures), *(one.port for one in config.listens)])
         interface = config.interface.name if interface is None else interface
     return ports, "" if interface == "all" else interface
 

@@ -142,7 +142,7 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l run-dir -xk
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l name -x -d 'its name, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -s j -l json -d 'print JSON'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l interface -x -d 'the device, or "all" (default: that of the configuration)'
-complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l port -x -d 'a UDP port whose dropped datagrams are shown (default: those of the capture rules)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l port -x -d 'a UDP port whose dropped datagrams are shown (default: those of capture rules and listeners)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l count -x -d 'end after this many'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l for -x -d 'end after this time'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a connections -d 'Show QUIC connections and listeners.'

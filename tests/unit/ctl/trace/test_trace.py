@@ -92,12 +92,16 @@ def test_ports_and_interface_come_from_the_configuration(tmp_path: Path) -> None
     config = tmp_path / "afterburner.toml"
     config.write_text(
         '[interface]\nname = "eth7"\n[[capture]]\nname = "a"\nport = 1\n[[capture]]\nname = "b"\nport = 2\n'
+        '[[listen]]\nname = "c"\nport = 3\n'
     )
     given = Namespace(config=str(config), port=None, interface=None)
-    assert trace.wanted(given) == ({1, 2}, "eth7")
+    assert trace.wanted(given) == ({1, 2, 3}, "eth7")
     assert trace.wanted(Namespace(config=str(config), port=[9], interface=None)) == ({9}, "eth7")
-    assert trace.wanted(Namespace(config=str(config), port=None, interface="all")) == ({1, 2}, "")
+    assert trace.wanted(Namespace(config=str(config), port=None, interface="all")) == ({1, 2, 3}, "")
     assert trace.wanted(Namespace(config="/nonexistent", port=[9], interface="eth0")) == ({9}, "eth0")
+    with pytest.raises(ToolError, match=r"cannot be read.*--interface and --port need no configuration") as caught:
+        trace.wanted(Namespace(config="/nonexistent", port=[9], interface=None))
+    assert caught.value.exit_code == 78
 
 
 @pytest.mark.parametrize("words", [["--port", "0"], ["--port", "65536"], ["--port", "x"], ["--count", "0"]])
