@@ -9,9 +9,10 @@
     decodes what comes to left:8001
 
 `==` is AF_XDP. A volley thus uses the receive path of both NICs and the transmit path of one, and every transaction
-ends decoded or is missed; then the other side begins, and at last both at once, over IPv4 and IPv6. Then one data plane
-is killed, and a last volley goes through the one that its supervisor starts in its place. The left worker spins, the
-right one sleeps when idle: both ways of waiting meet the driver.
+ends decoded or is missed; then the other side begins, and at last both at once, over IPv4 and IPv6, while the clock of
+this machine is stepped by days on and back. Then one data plane is killed, and a last volley goes through the one that
+its supervisor starts in its place. The left worker spins, the right one sleeps when idle: both ways of waiting meet the
+driver.
 
 The sender keeps at most WINDOW transactions under way, by looking at the receiver's statistics: queues in between never
 overflow, so nothing may be lost, however slow the emulated machine. Both sides verify every UDP checksum, which the
@@ -74,11 +75,12 @@ decoder = "echo"
 VOLLEY = 2000  # transactions in a volley
 WINDOW = 256  # of them under way at once: an eighth of the frames, as many as a virtio queue has descriptors
 BURST = 64  # sent between two looks at the receiver's statistics
-READY_S = 90.0  # longest wait for a daemon to serve; on a busy machine it takes 20 s, most of it imports
+READY_S = 180.0  # longest wait for a daemon to serve; on a busy machine it takes 20 s, most of it imports
 STALL_S = 20.0  # without an arrival: what is missing is lost
 
 AF_XDP, SOL_XDP, XDP_STATISTICS, XDP_OPTIONS = 44, 283, 7, 8
 SYS_PIDFD_GETFD = 438
+DAY = 86400
 STATISTICS = ("rx_dropped", "rx_invalid_descs", "tx_invalid_descs", "rx_ring_full", "rx_fill_ring_empty_descs",
               "tx_ring_empty_descs")  # fmt: skip
 
@@ -257,20 +259,32 @@ def measure() -> dict[str, Any]:
         wait(side.serving, f"{side.name} serving")
     print(f"harness: both data planes serve, up {time.clock_gettime(time.CLOCK_BOOTTIME):.1f} s")
     volleys = [volley(left, right, socket.AF_INET), volley(right, left, socket.AF_INET6)]
-    with ThreadPoolExecutor(2) as pool:
+    steps: list[int] = []
+    with ThreadPoolExecutor(3) as pool:
         both = [
             pool.submit(volley, a, b, f) for a, b, f in ((left, right, socket.AF_INET6), (right, left, socket.AF_INET))
         ]
+        stepping = pool.submit(step_clock, steps, lambda: all(future.done() for future in both))
         volleys += [future.result() for future in both]
+        stepping.result()
     killed = kill(left)
     volleys.append(volley(left, right, socket.AF_INET))
     for side in (left, right):
         wait(side.settled, f"{side.name}: frames home and counted")
-    report: dict[str, Any] = {"kernel": platform.release(), "volleys": volleys, "killed": killed}
+    report: dict[str, Any] = {"kernel": platform.release(), "volleys": volleys, "killed": killed, "steps": steps}
     report["sides"] = {side.name: look(side) for side in (left, right)}
     for side in (left, right):
         report["sides"][side.name] |= end(side)
     return report
+
+
+def step_clock(steps: list[int], over: Callable[[], bool]) -> None:
+    """The wall clock of this machine, which is nobody else's, a day on and two days back by turns, until it is `over`."""
+    while not over() or len(steps) < 4:
+        seconds = 2 * DAY if steps and steps[-1] < 0 else DAY if not steps else -2 * DAY
+        time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
+        steps.append(seconds)
+        time.sleep(0.25)
 
 
 def kill(side: Side) -> dict[str, int]:
