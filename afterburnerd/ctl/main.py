@@ -28,6 +28,7 @@ examples:
   afterburnerctl config diff                        what would a reload do?
   sudo afterburnerctl trace                         what does the kernel drop, and why?
   afterburnerctl connections                        who is connected to whom?
+  afterburnerctl connections --watch --sort lost    which of them lose packets?
   afterburnerctl send leader transaction.bin        one message, on a stream of its own
 """
 
@@ -150,7 +151,7 @@ def _port(text: str) -> int:
 
 
 def _quic(commands: Any) -> None:
-    _command(commands, "connections", "show QUIC connections and listeners", "quic:connections")
+    _connections(_command(commands, "connections", "show QUIC connections and listeners", "connections"))
     dial = _command(commands, "dial", "dial a QUIC server, and keep the connection until it is closed", "quic:dial")
     dial.add_argument("connection", metavar="NAME", help="what to call it")
     dial.add_argument("address", metavar="ADDRESS", help="IPv4 or IPv6 address")
@@ -164,6 +165,38 @@ def _quic(commands: Any) -> None:
     send = _command(commands, "send", "send one message on a QUIC connection, on a stream of its own", "quic:send")
     send.add_argument("connection", metavar="NAME", help="as `connections` shows it")
     send.add_argument("file", metavar="FILE", nargs="?", default="-", help="its bytes (default: standard input)")
+
+
+def _connections(parser: Parser) -> None:
+    parser.description = (
+        "Show QUIC connections and listeners. Figures come from shared memory: they are there when the daemon does not answer "
+        "as well, and of one that is dead."
+    )
+    add = parser.add_argument_group("which, and in which order").add_argument
+    add(
+        "--peer",
+        action="append",
+        metavar="WHO",
+        help="an address, a network (10.0.0.0/8), either:port, or the beginning of a name or identity",
+    )
+    add("--role", choices=("client", "server"), help="those that we dialled, or that we accepted")
+    add(
+        "--state",
+        action="append",
+        metavar="STATE",
+        help="handshake, open, closing, draining; idle, dialling, paused ...",
+    )
+    add(
+        "--sort",
+        default="number",
+        metavar="WHAT",
+        choices=("number", "name", "peer", "age", "rtt", "cwnd", "in-flight", "lost", "resent", "sent", "received"),
+        help="number, name, peer, age, rtt, cwnd, in-flight, lost, resent, sent or received (default: number)",
+    )
+    add("--reverse", action="store_true", help="the other way round")
+    parser.add_argument("--full", action="store_true", help="everything about each, instead of one line")
+    parser.add_argument("--watch", action="store_true", help="again and again, until q")
+    _interval(parser, "watching")
 
 
 def _positive(text: str) -> float:

@@ -1,8 +1,4 @@
-"""`afterburnerctl connections`, `dial`, `close`, `send`: QUIC connections of the running daemon.
-
-The supervisor knows who is connected to whom and what waits; figures of the connections themselves (round trip, window, loss)
-are the data plane's and stand in the statistics.
-"""
+"""`afterburnerctl dial`, `close`, `send`: what can be asked of the running daemon about its QUIC connections."""
 
 from __future__ import annotations
 
@@ -10,36 +6,17 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
 from afterburnerd.abi.control import (
     Accepted,
     CloseRequest,
-    Connections,
-    ConnectionsRequest,
-    ConnectionStatus,
     ControlClient,
     DialRequest,
     SendRequest,
 )
 from afterburnerd.cli import EXIT_OK, EXIT_USAGE, ToolError
-from afterburnerd.ctl import units
-from afterburnerd.ctl.base import console, find_daemon, print_json
+from afterburnerd.ctl.base import find_daemon, print_json
 
 MESSAGE_MAX = 32_768  # bytes: in base64 it fits a request of the control socket
-STATE_STYLES = {"open": "green", "paused": "yellow", "dialling": "yellow", "closed": "dim"}
-
-
-def connections(args: Namespace) -> int:
-    """Who is connected to whom."""
-    with ControlClient(find_daemon(args).run_dir) as daemon:
-        answer = daemon.ask(ConnectionsRequest(), Connections)
-    if args.json:
-        print_json(answer)
-    else:
-        show(answer)
-    return EXIT_OK
 
 
 def dial(args: Namespace) -> int:
@@ -79,43 +56,3 @@ def _say(args: Namespace, answer: Accepted, text: str) -> None:
         print_json(answer)
     else:
         print(text)
-
-
-def show(answer: Connections) -> None:
-    out = console()
-    if answer.connections:
-        out.print(table(answer.connections))
-    else:
-        out.print("no connection")
-    for listener in answer.listeners:
-        counts = ", ".join(f"{name} {count}" for name, count in sorted(listener.counts.items())) or "nothing yet"
-        out.print(Text(f"listening: {listener.name} on {place(listener.address, listener.port)}: {counts}"))
-    for name, why in answer.trouble.items():
-        out.print(Text(f"not listening: {name}: {why}", style="bold red"))
-
-
-def table(rows: tuple[ConnectionStatus, ...]) -> Table:
-    found = Table(box=None, pad_edge=False, header_style="dim")
-    for title, justify in (
-        ("number", "right"), ("name", "left"), ("role", "left"), ("state", "left"), ("peer", "left"), ("identity", "left"),
-        ("by", "left"), ("worker", "right"), ("waiting", "right"), ("age", "right"),
-    ):  # fmt: skip
-        found.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in sorted(rows, key=lambda r: (r.number == 0, r.number, r.name)):
-        found.add_row(
-            str(row.number or "-"),
-            Text(row.name or "-"),
-            row.role,
-            Text(row.state, style=STATE_STYLES.get(row.state, "")),
-            Text(place(row.address, row.port)),
-            Text(row.identity or "-"),
-            row.io or "-",
-            str(row.worker) if row.worker >= 0 else "-",
-            str(row.waiting),
-            units.age(row.age * 1e9) if row.number else "-",
-        )
-    return found
-
-
-def place(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -48,14 +48,14 @@ def _views(watcher: Watcher, first: View, args: Namespace) -> Iterator[View]:
     due = time.monotonic()
     seen = 0
     view = first
-    with _keys():
+    with keys():
         while True:
             yield view
             seen += 1
             if seen == args.count:
                 return
             due = max(due + args.interval, time.monotonic())
-            if _wait(due):
+            if wait(due):
                 return
             try:
                 view = watcher.look(min(args.interval, 0.25))
@@ -86,7 +86,7 @@ def _pages(watcher: Watcher, first: View, args: Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[None]:
+def keys() -> Iterator[None]:
     """Have keys arrive one by one and unseen, where there is a terminal to type on."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         yield
@@ -99,7 +99,7 @@ def _keys() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _wait(until: float) -> bool:
+def wait(until: float) -> bool:
     """Wait for the moment; True when q is typed before."""
     typing = sys.stdin.isatty() and sys.stdout.isatty()
     while (left := until - time.monotonic()) > 0:

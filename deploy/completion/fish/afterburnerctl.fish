@@ -51,7 +51,7 @@ function _shtab_afterburnerctl_using
 end
 
 set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace connections dial close send doctor
-set -g _shtab_afterburnerctl_opts_with_value --account --code --config --count --for --interface --interval --max-size --min-size --name --pin --port --program --reason --rule --run-dir --server-name --signature --source --timeout
+set -g _shtab_afterburnerctl_opts_with_value --account --code --config --count --for --interface --interval --max-size --min-size --name --peer --pin --port --program --reason --role --rule --run-dir --server-name --signature --sort --source --state --timeout
 
 complete -c afterburnerctl -e
 complete -c afterburnerctl -f
@@ -145,12 +145,21 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l interface -
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l port -x -d 'a UDP port whose dropped datagrams are shown (default: those of capture rules and listeners)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l count -x -d 'end after this many'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using trace' -l for -x -d 'end after this time'
-complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a connections -d 'Show QUIC connections and listeners.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a connections -d 'Show QUIC connections and listeners. Figures come from shared memory: they are there when the daemon does not answer as well, and of one that is dead.'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -s h -l help -d 'show this help message and exit'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l name -x -d 'its name, whatever the file says'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l peer -x -d 'an address, a network (10.0.0.0/8), either:port, or the beginning of a name or identity'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l role -xka "client server" -d 'those that we dialled, or that we accepted'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l state -x -d 'handshake, open, closing, draining; idle, dialling, paused ...'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l sort -xka "number name peer age rtt cwnd in-flight lost resent sent received" -d 'number, name, peer, age, rtt, cwnd, in-flight, lost, resent, sent or received (default: number)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l reverse -d 'the other way round'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l full -d 'everything about each, instead of one line'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l watch -d 'again and again, until q'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l interval -x -d 'time between two views (default: 1)'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l count -x -d 'end watching after this many views'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a dial -d 'Dial a QUIC server, and keep the connection until it is closed.'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -s h -l help -d 'show this help message and exit'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using dial' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
