@@ -124,7 +124,7 @@ def _rounds(mode: Mode, size: int, backend: str | None, cpu: int) -> list[dict[s
     command += ["--crypto", backend] if backend else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise ToolError(f"afterburner-labio engine failed: {done.stderr.strip()}")
+        raise labio.LabioError(f"afterburner-labio engine failed: {done.stderr.strip()}")
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

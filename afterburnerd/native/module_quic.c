@@ -88,6 +88,7 @@ static const struct {
     SETTING(stream_bytes, UINT32_MAX),
     SETTING(uni_window, UINT32_MAX),
     SETTING(bidi_window, UINT32_MAX),
+    SETTING(pack, UINT32_MAX),
     SETTING(burst_packets, UINT32_MAX),
     SETTING(cc, UINT32_MAX),
     SETTING(initial_window, UINT32_MAX),

@@ -464,7 +464,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         put_streams(q, c, &b, now);
         if (ab_unlikely(c->control))
             put_state(q, c, &b); /* what turned out to be blocked */
-        note_blocked(c, b.stalled && !b.eliciting ? 1 : 0, now);
+        note_blocked(c, b.stalled ? 1 : 0, now);
     } else if (++c->acks_alone >= ALONE_MAX && may) {
         b.eliciting = ab_quic_builder_byte(&b, AB_QUIC_FRAME_PING);
     }

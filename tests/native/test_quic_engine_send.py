@@ -1,0 +1,195 @@
+"""What the engine puts into packets: whole transactions, nothing between the parts of one, nothing held back, nobody starved."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicSend
+from tests.sim import wire
+from tests.sim.hostile import ID, MS, Victim
+
+SECOND = 1_000 * MS
+EFULL = -1021
+
+
+def send(victim: Victim, data: bytes, token: int = 0, how: QuicSend = QuicSend.UNI, **more: int) -> int:
+    return victim.engine.send(ID, how, data, victim.now, token=token, **more)[0]
+
+
+def streams(victim: Victim) -> list[wire.Frame]:
+    return [f for f in victim.frames if f.kind == "stream"]
+
+
+def test_a_transaction_that_fits_is_one_frame_and_many_share_a_packet() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 64})
+    for n in range(20):
+        assert send(victim, bytes([n]) * 235, token=n) == 0
+    victim.drain()
+    assert [(f.offset, len(f.data), f.fin) for f in streams(victim)] == [(0, 235, True)] * 20
+    assert [f.stream for f in streams(victim)] == [3 + 4 * n for n in range(20)]
+    assert len(victim.sent) == 5, "4 of 235 bytes fit a packet of 1,200"
+
+
+def test_one_a_packet_where_that_is_asked_for() -> None:
+    victim = Victim(pack=1)
+    for n in range(6):
+        send(victim, bytes([n]) * 100)
+    victim.drain()
+    assert [sum(f.kind == "stream" for f in frames) for _, frames in victim.sent] == [1] * 6
+
+
+def test_a_long_transaction_lies_in_consecutive_frames_with_no_other_between() -> None:
+    victim = Victim(theirs={"initial_max_stream_data_uni": 8192, "initial_max_data": 1 << 20})
+    for n, size in enumerate((300, 4096, 300, 3000, 300)):
+        send(victim, bytes([n]) * size, token=n)
+    victim.drain()
+    seen = [f.stream for f in streams(victim)]
+    assert seen == sorted(seen), "the parts of two transactions are mixed"
+    for n, size in enumerate((300, 4096, 300, 3000, 300)):
+        parts = [f for f in streams(victim) if f.stream == 3 + 4 * n]
+        assert b"".join(f.data for f in parts) == bytes([n]) * size
+        assert [f.fin for f in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_what_waits_for_credit_is_queued_in_order_and_says_so_once() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 2})
+    for n in range(5):
+        assert send(victim, bytes([n]) * 10, token=n) == 0
+    victim.drain()
+    assert [f.stream for f in streams(victim)] == [3, 7]
+    assert [f.value for f in victim.of("streams_blocked_uni")] == [2]
+    victim.say(wire.max_streams(5, uni=True))
+    assert [f.data[0] for f in streams(victim)] == [0, 1, 2, 3, 4]
+
+
+def test_who_is_blocked_and_has_nothing_under_way_goes_on_saying_so() -> None:
+    victim = Victim(
+        theirs={"initial_max_streams_uni": 1, "max_idle_timeout": 30_000}, ours={"max_idle_timeout": 30_000}
+    )
+    send(victim, b"a")
+    send(victim, b"b")
+    victim.wait(50 * MS)
+    victim.acknowledge()
+    victim.wait(200 * MS)
+    before = len(victim.of("streams_blocked_uni"))
+    victim.wait(12 * SECOND)
+    assert len(victim.of("streams_blocked_uni")) > before
+
+
+def test_a_transaction_that_waits_too_long_is_given_up_and_those_behind_it_go() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 0})
+    send(victim, b"old", token=1, expires=victim.now + 5 * MS)
+    send(victim, b"new", token=2)
+    victim.wait(10 * MS)
+    assert [(item[2], item[3]) for item in victim.told_of("done")] == [(1, QuicOutcome.EXPIRED)]
+    victim.say(wire.max_streams(1, uni=True))
+    assert [f.data for f in streams(victim)] == [b"new"]
+
+
+def test_every_message_meets_exactly_one_fate() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 8})
+    for n in range(12):
+        send(victim, bytes(2000) if n % 3 == 0 else b"x", token=n)
+    victim.drain()
+    victim.acknowledge()
+    victim.wait(30 * MS)
+    victim.engine.close(ID, True, 7, b"", victim.now)
+    victim.wait(10 * SECOND)
+    fates = {item[2]: item[3] for item in victim.told_of("done")}
+    assert len(victim.told_of("done")) == 12 and set(fates) == set(range(12))
+    assert fates[0] == QuicOutcome.ACKNOWLEDGED and fates[11] == QuicOutcome.CLOSED
+    totals = victim.engine.totals()
+    assert totals["slots_used"] == totals["blocks_used"] == totals["objects_used"] == totals["connections"] == 0
+
+
+def test_a_full_pool_pushes_back_and_takes_more_when_some_are_acknowledged() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 60})
+    taken = 0
+    while send(victim, b"x" * 10, token=taken) == 0:
+        taken += 1
+        assert taken < 1000
+    assert send(victim, b"x") == EFULL and victim.engine.totals()["pushed_back"] >= 2
+    victim.drain()
+    victim.acknowledge()
+    victim.wait(30 * MS)
+    assert send(victim, b"x") == 0
+
+
+def test_what_was_lost_goes_first_and_again() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 60})
+    send(victim, b"lost")
+    victim.drain()
+    first = victim.opener.least
+    for n in range(4):
+        send(victim, bytes([n]))
+        victim.drain()
+    victim.frames.clear()
+    victim.say(wire.ack((first, victim.opener.least - 1)))  # all but the first
+    assert [f.data for f in streams(victim)] == [b"lost"]
+    assert victim.info()["packets_lost"] == 1
+
+
+def test_a_probe_carries_what_was_not_acknowledged() -> None:
+    victim = Victim()
+    send(victim, b"precious")
+    victim.drain()
+    victim.frames.clear()
+    victim.wait(2 * SECOND)
+    assert b"precious" in [f.data for f in streams(victim)]
+    assert victim.info()["ptos"] >= 1 and victim.info()["packets_lost"] == 0
+
+
+def test_numbers_are_left_out_and_the_gaps_are_not_regular() -> None:
+    victim = Victim(skip_packets=8, theirs={"initial_max_streams_uni": 1 << 20, "initial_max_data": 1 << 20})
+    for _ in range(200):
+        send(victim, b"x")
+        victim.drain()
+        numbers = [number for number, _ in victim.sent]
+        victim.arrive(victim.sealer.seal(wire.ack((numbers[-1], numbers[-1]))))
+        victim.now += MS
+    numbers = [number for number, _ in victim.sent]
+    gaps = [b for a, b in itertools.pairwise(numbers) if b != a + 1]
+    spans = {b - a for a, b in itertools.pairwise(gaps)}
+    assert len(gaps) >= 10 and len(spans) > 3
+
+
+def test_a_stream_of_the_peer_that_stays_open_does_not_stop_the_others() -> None:
+    """The limit counts streams that are over, not the lowest that is not."""
+    victim = Victim(ours={"initial_max_streams_uni": 8}, uni_window=1024)
+    victim.say(wire.stream(2, b"open for ever"))
+    for n in range(1, 40):
+        victim.say(wire.stream(2 + 4 * n, b"x", fin=True))
+        assert victim.closed is None, f"stream {n}"
+    assert victim.of("max_streams_uni")
+
+
+@pytest.mark.parametrize("size", [1, 235, 1232])
+def test_data_is_told_in_place_once_and_whole(size: int) -> None:
+    victim = Victim(ours={"initial_max_stream_data_uni": 4096})
+    packet = victim.sealer.seal(wire.stream(2, b"d" * min(size, 1100), fin=True))
+    victim.arrive(packet)
+    victim.arrive(packet)
+    victim.drain()
+    assert [(i[3], len(i[4]), i[5]) for i in victim.told_of("data")] == [(0, min(size, 1100), True)]
+    assert victim.info()["packets_duplicate"] == 1
+
+
+def test_a_larger_mtu_is_found_and_used() -> None:
+    victim = Victim(no_mtu_discovery=0, mtu=1472, theirs={"initial_max_streams_uni": 64})
+    for n in range(4):
+        send(victim, bytes([n]) * 235)
+        victim.wait(MS)
+        victim.acknowledge()
+        victim.wait(30 * MS)
+    assert victim.info()["mtu"] == 1472
+
+
+def test_the_stock_of_connection_ids_is_announced_as_the_peer_stores_them() -> None:
+    victim = Victim(local_cids=4, theirs={"active_connection_id_limit": 3}, settle=False)
+    victim.drain()
+    assert [f.sequence for f in victim.of("new_connection_id")] == [1, 2]
+    victim.say(wire.retire_connection_id(1))
+    assert [f.sequence for f in victim.of("new_connection_id")] == [1, 2, 3]
+    assert [e.number for e, _ in victim.event(QuicEventKind.CID_RETIRED)] == [1]

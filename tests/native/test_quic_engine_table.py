@@ -1,0 +1,145 @@
+"""Many connections on one engine: what they cost, that nobody is starved, that a full table refuses, that all can be closed."""
+
+from __future__ import annotations
+
+import time
+
+from afterburnerd.abi.layout import Path, QuicAdopt, QuicEvent, QuicEventKind, QuicRefusal, QuicRole, QuicSend
+from afterburnerd.native import lib
+from tests.sim import seal, wire
+from tests.sim.hostile import LOCAL, LOCAL_PORT, MS, OURS, REMOTE, REMOTE_PORT, THEIRS, packed
+
+WARM = 4096  # connections that are held ready
+ROOM = 32 << 10  # bytes that each may cost
+
+
+def adoption(number: int) -> bytes:
+    secret = number.to_bytes(seal.hash_bytes(seal.AES128), "big")
+    cid = packed(0, 0)
+    ours = QuicAdopt(
+        path=Path(
+            local=LOCAL, remote=REMOTE, local_port=LOCAL_PORT, remote_port=REMOTE_PORT, family=4, ttl=64, mtu=1472
+        ),
+        local_cids=(type(cid)(seq=0, len=8, cid=number.to_bytes(8, "big")),),
+        peer_cids=(type(cid)(seq=0, len=8, cid=(1 << 40 | number).to_bytes(8, "big")),),
+        id=number,
+        version=1,
+        role=QuicRole.CLIENT,
+        suite=seal.AES128,
+        confirmed=1,
+        tx_secret=secret,
+        rx_secret=secret,
+        local_count=1,
+        peer_count=1,
+    )
+    local = wire.parameters(**OURS, initial_source_connection_id=b"l")
+    remote = wire.parameters(**THEIRS, initial_source_connection_id=b"r", original_destination_connection_id=b"o")
+    return QuicAdopt(
+        **{f: getattr(ours, f) for f in ours.__struct_fields__}
+        | {"local_tparams": local, "local_tparams_len": len(local)}
+        | {"remote_tparams": remote, "remote_tparams_len": len(remote)}
+    ).pack()
+
+
+def engine(connections: int, **settings: int) -> lib.QuicEngine:
+    config = {
+        "messages": 4096,
+        "packets": 64 * max(2 * connections, 64),
+        "streams": 64,
+        "no_mtu_discovery": 1,
+        "seed": 1,
+    }
+    return lib.QuicEngine(connections=connections, **{**config, **settings})
+
+
+def drain(q: lib.QuicEngine, now: int) -> list[int]:
+    """Whose packets, in order."""
+    order: list[int] = []
+    while out := q.tx(now, 64):
+        order += [conn for _, _, conn, _, _ in out]
+    return order
+
+
+def test_a_warm_connection_costs_less_than_32_kib_and_nothing_to_look_at() -> None:
+    q = engine(WARM)
+    for number in range(1, WARM + 1):
+        assert q.adopt(adoption(number), MS) == QuicRefusal.NONE
+    drain(q, MS)
+    totals = q.totals()
+    assert totals["connections"] == WARM
+    assert totals["connection_bytes"] <= ROOM
+    # 4,096 that have nothing to do make no turn longer: it is a look at the least deadline. Bounded generously.
+    start = time.perf_counter()
+    for _ in range(1000):
+        q.tx(2 * MS, 64)
+        q.deadline()
+    assert time.perf_counter() - start < 0.5
+    q.free()
+
+
+def test_a_busy_connection_does_not_starve_the_others() -> None:
+    q = engine(8, burst_packets=4)
+    for number in range(1, 9):
+        q.adopt(adoption(number), MS)
+    drain(q, MS)
+    for number, count in ((1, 200), *((n, 1) for n in range(2, 9))):
+        for _ in range(count):
+            assert q.send(number, QuicSend.UNI, b"x" * 1000, MS)[0] == 0
+    order = drain(q, MS)
+    last = max(order.index(n) for n in range(2, 9))
+    assert last < 4 + 7, f"the last of the others had its turn only at packet {last}"
+    q.free()
+
+
+def test_a_full_table_refuses_and_has_room_again_when_one_is_gone() -> None:
+    q = engine(4)
+    assert [q.adopt(adoption(n), MS) for n in range(1, 6)] == [QuicRefusal.NONE] * 4 + [QuicRefusal.FULL]
+    assert q.totals()["refused_full"] == 1
+    assert q.adopt(adoption(4), MS) != QuicRefusal.NONE
+    q.drop(2, MS)
+    drain(q, MS)
+    assert q.adopt(adoption(5), MS) == QuicRefusal.NONE
+    assert q.adopt(adoption(5), MS) != QuicRefusal.NONE, "one number, one connection"
+    q.free()
+
+
+def test_all_are_closed_at_once_and_forgotten_in_time() -> None:
+    q = engine(64)
+    for number in range(1, 65):
+        q.adopt(adoption(number), MS)
+    drain(q, MS)
+    q.events()
+    q.close_all(True, 3, b"going down", MS)
+    assert q.adopt(adoption(99), MS) == QuicRefusal.CLOSING
+    assert sorted(drain(q, MS)) == list(range(1, 65)), "a CONNECTION_CLOSE for each"
+    closed = [QuicEvent.unpack(item[2]) for item in q.events() if item[0] == "event"]
+    assert len([e for e in closed if e.kind == QuicEventKind.CLOSED and e.code == 3]) == 64
+    now = MS
+    while q.totals()["connections"]:
+        now = max(now, q.deadline())
+        assert now < 10_000 * MS, "they do not end"
+        drain(q, now)
+    assert q.deadline() == 2**64 - 1
+    q.free()
+
+
+def test_deadlines_of_many_come_in_order() -> None:
+    """Each has its own idle timeout's end; the heap must give them out one by one, whatever came between."""
+    q = engine(256)
+    for number in range(1, 257):
+        q.adopt(adoption(number), number * 7919 % 256 * MS)
+    drain(q, 300 * MS)
+    q.events()
+    ended: list[int] = []
+    now = 300 * MS
+    while q.totals()["connections"]:
+        now = max(now, q.deadline())
+        drain(q, now)
+        ended += [
+            e.time_ns
+            for i in q.events()
+            if i[0] == "event" and (e := QuicEvent.unpack(i[2])).kind == QuicEventKind.CLOSED
+        ]
+        assert now < 3_600_000 * MS
+    assert len(ended) == 256 and ended == sorted(ended)
+    q.free()
