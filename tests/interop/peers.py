@@ -278,6 +278,10 @@ class Peer:
     def summary(self) -> Event:
         return self.wait("summary")
 
+    def go_on(self) -> None:
+        """Has a client with --wait end its connection."""
+        self.process.send_signal(signal.SIGUSR1)
+
     def told(self) -> str:
         """For messages: the last events and what it said on standard error."""
         return f"{self.events[-5:]} {(self.errors or self.err.read_text(errors='replace'))[-2000:]}"
@@ -366,6 +370,25 @@ def client(
         except subprocess.TimeoutExpired as late:
             raise AssertionError(f"{peer} still runs after {seconds:g} s: {peer.told()}") from late
     return peer
+
+
+def exchange(engine: str, listener: Peer, *options: str | Path, streams: int, connections: int = 1, datagrams: int = 0,
+             address: str = LOOPBACK, namespace: str | None = None) -> Peer:  # fmt: skip
+    """A client's whole run, in which each connection stays until the server has said what it received on it: `streams` and
+    `datagrams`, over all connections. Fails where the client is not content."""
+    line = (*options, "--wait")
+    before = {event: len(listener.seen(event)) for event in ("stream", "datagram", "closed")}
+    with dialling(engine, listener.port, *line, address=address, namespace=namespace) as call:
+        for number in range(connections):
+            call.wait("done", conn=number)
+            for event, total in (("stream", streams), ("datagram", datagrams)):
+                if total:
+                    listener.wait(event, before[event] + total * (number + 1) // connections)
+            call.go_on()
+            call.wait("closed", conn=number)
+        listener.wait("closed", before["closed"] + connections)
+        assert call.code == 0, f"{call}: {call.told()}; {listener}: {listener.told()}"
+    return call
 
 
 def main(words: list[str]) -> int:

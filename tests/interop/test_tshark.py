@@ -15,7 +15,7 @@ import pytest
 
 from tests import netns
 from tests.interop import peers, tshark
-from tests.interop.test_peers import PAIRS, need
+from tests.interop.test_peers import PAIRS, named, need, ring
 
 PORT = 4433
 STREAMS = 40
@@ -47,7 +47,14 @@ class Run:
     """A captured run of a client in `near` against a server in `far`."""
 
     def __init__(
-        self, rig: netns.Pair, directory: Path, pair: tuple[str, str], server: list[str], client: list[str]
+        self,
+        rig: netns.Pair,
+        directory: Path,
+        pair: tuple[str, str],
+        server: list[str],
+        client: list[str],
+        streams: int,
+        connections: int = 1,
     ) -> None:
         self.path = directory / "run.pcap"
         self.keylogs = [directory / "keys-server", directory / "keys-client"]  # some engines leave out one or the other
@@ -58,14 +65,14 @@ class Run:
                 pair[1], *server, *logged[0], address=rig.far.ipv4, port=PORT, namespace=rig.far.name
             ) as listener,
         ):
-            self.call = peers.client(pair[0], PORT, *client, *logged[1], address=rig.far.ipv4, namespace=rig.near.name)
-            assert self.call.code == 0, f"{self.call.told()} {listener.told()}"
-            listener.wait("closed", len(self.call.seen("connected")))
+            words = [*client, "--size", str(SIZE), *logged[1]]
+            self.call = peers.exchange(pair[0], listener, *words, streams=streams * connections, connections=connections,
+                                       address=rig.far.ipv4, namespace=rig.near.name)  # fmt: skip
             self.server = listener
         self.packets = tshark.read(self.path, *self.keylogs, port=PORT)
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-to-{pair[1]}")
+@pytest.fixture(params=PAIRS, ids=named)
 def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     need(request.param[0], "client", "keylog")
     need(request.param[1], "server", "keylog")
@@ -76,7 +83,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
 def test_a_run_with_retry_and_key_update_is_clean(rig: netns.Pair, pair: tuple[str, str], tmp_path: Path) -> None:
     # fmt: off
     run = Run(rig, tmp_path, pair, ["--retry"],
-              ["--streams", str(STREAMS), "--size", str(SIZE), "--interval", "5", "--key-update-after", "10"])
+              ["--streams", str(STREAMS), "--interval", "5", "--key-update-after", "10"], STREAMS)
     # fmt: on
     assert tshark.faults(run.packets) == []
     assert {packet.source[1] for packet in run.packets if packet.kind == "retry"} == {PORT}
@@ -89,20 +96,20 @@ def test_a_run_with_retry_and_key_update_is_clean(rig: netns.Pair, pair: tuple[s
     assert any("CONNECTION_CLOSE" in packet for packet in one)
 
 
+@ring
 def test_early_data_goes_in_packets_of_its_own(rig: netns.Pair, pair: tuple[str, str], tmp_path: Path) -> None:
     need(pair[0], "client", "zero-rtt")
     need(pair[1], "server", "zero-rtt")
-    run = Run(
-        rig, tmp_path, pair, ["--zero-rtt"], ["--streams", "3", "--size", str(SIZE), "--count", "2", "--zero-rtt"]
-    )
+    run = Run(rig, tmp_path, pair, ["--zero-rtt"], ["--streams", "3", "--count", "2", "--zero-rtt"], 3, 2)
     assert tshark.faults(run.packets) == []
     early = [frame for packet in run.packets if packet.kind == "0rtt" for frame in packet.frames]
     assert {frame.number("stream.stream_id") for frame in early if frame.name == "STREAM"} == {2, 6, 10}
 
 
+@ring
 def test_version_negotiation_is_seen(rig: netns.Pair, pair: tuple[str, str], tmp_path: Path) -> None:
     need(pair[0], "client", "version-negotiation")
-    run = Run(rig, tmp_path, pair, [], ["--streams", "1", "--size", str(SIZE), "--version-negotiation"])
+    run = Run(rig, tmp_path, pair, [], ["--streams", "1", "--version-negotiation"], 1)
     assert [packet.source[1] for packet in run.packets if packet.kind == "version_negotiation"].count(PORT) >= 1
 
 
@@ -110,7 +117,7 @@ def test_version_negotiation_is_seen(rig: netns.Pair, pair: tuple[str, str], tmp
 def clean(rig: netns.Pair, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """aioquic and quinn, the run that the oracle itself is tried on."""
     need("quinn", "server")
-    return Run(rig, tmp_path_factory.mktemp("clean"), ("aioquic", "quinn"), [], ["--streams", "5", "--size", str(SIZE)])
+    return Run(rig, tmp_path_factory.mktemp("clean"), ("aioquic", "quinn"), [], ["--streams", "5"], 5)
 
 
 def test_a_clean_run_has_no_faults(clean: Run) -> None:

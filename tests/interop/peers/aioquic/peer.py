@@ -44,10 +44,11 @@ CIPHERS = {
 }
 QUIC_V1 = 1
 RESERVED_VERSION = 0x1A2A3A4A  # RFC 9000 15: versions 0x?a?a?a?a exist to be refused
+WAIT = 3600.0  # seconds: until the test has lost its patience
 DATAGRAM_MAX = 65535  # bytes: as RFC 9221 3 recommends
 BOTH = ["alpn", "cipher", "max-uni", "max-bidi", "idle", "keylog", "qlog", "key-update-after", "quiet"]
 SERVER = ["retry", "zero-rtt", "echo", "push", "push-size", "close-after", "close-code"]
-CLIENT = "streams size bidi expect datagrams count zero-rtt resume rebind-after version-negotiation bind interval hold timeout"
+CLIENT = "streams size bidi expect datagrams count zero-rtt resume rebind-after version-negotiation bind interval hold wait timeout"
 FEATURES = {
     "engine": "aioquic",
     "version": VERSION,
@@ -392,6 +393,8 @@ async def dial(args: argparse.Namespace, number: int, sums: Sums, ticket: Sessio
     done = await connection.work(deadline)
     if done and (args.count > 1 or args.resume):  # a ticket comes with the handshake's confirmation
         await connection.until(deadline, lambda: len(tickets) > bool(ticket))
+    if done:
+        await wait(connection)
     if done and args.hold:
         await connection.until(time.monotonic() + args.hold / 1000, lambda: False)
     shaken = connection.connected
@@ -400,6 +403,20 @@ async def dial(args: argparse.Namespace, number: int, sums: Sums, ticket: Sessio
     if connection._transport is not None:
         connection._transport.close()
     return (0 if done else 1 if shaken else 69), tickets[-1] if tickets else None
+
+
+async def wait(connection: Dialled) -> None:
+    """Says that all is delivered; with --wait, until somebody says that it has been taken."""
+    go = asyncio.Event()
+
+    def set_go() -> None:
+        go.set()
+        connection.changed.set()
+
+    connection._loop.add_signal_handler(signal.SIGUSR1, set_go)
+    say("done", conn=connection.number)
+    if connection.args.wait:
+        await connection.until(time.monotonic() + WAIT, go.is_set)
 
 
 async def run_client(args: argparse.Namespace, sums: Sums) -> int:
@@ -446,7 +463,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         server.add_argument(flag, action="store_true")
     for option, default in (("--push", 0), ("--push-size", 17), ("--close-after", None), ("--close-code", 5)):
         server.add_argument(option, type=int, default=default)
-    for flag in ("--bidi", "--version-negotiation"):
+    for flag in ("--bidi", "--version-negotiation", "--wait"):
         client.add_argument(flag, action="store_true")
     numbers = {"streams": 1, "size": 235, "expect": 0, "datagrams": 0, "count": 1, "interval": 0, "hold": 0, "timeout": 20000}  # fmt: skip
     for option, value in numbers.items():

@@ -14,7 +14,7 @@
 
 static struct {
     uint64_t number; /* of the connection */
-    bool version_done, early, done, moved, over;
+    bool version_done, early, done, moved, said, go;
     ngtcp2_tstamp deadline, next_open, hold_until;
     struct session session;
 } client;
@@ -80,7 +80,7 @@ static struct conn *dial(const struct options *o, struct sums *sums, int *socket
                                                         client.session.params, client.session.params_len))
         ngtcp2_conn_set_early_remote_transport_params(c->quic, &old);
     client.deadline = now() + o->timeout * MS;
-    client.done = client.moved = false;
+    client.done = client.moved = client.said = client.go = false;
     client.next_open = client.hold_until = 0;
     return c;
 }
@@ -141,6 +141,11 @@ static bool work(const struct options *o, struct conn *c, ngtcp2_tstamp *wake)
            c->sent_datagrams >= o->datagrams && (o->rebind_after < 0 || client.moved);
 }
 
+void client_go(void)
+{
+    client.go = true;
+}
+
 int client_turn(const struct options *o, struct sums *sums, int *socket, struct conn **conn, ngtcp2_tstamp *wake)
 {
     struct conn *c = *conn;
@@ -170,6 +175,11 @@ int client_turn(const struct options *o, struct sums *sums, int *socket, struct 
     if (!client.done)
         client.done = work(o, c, wake);
     if (client.done && !((o->count > 1 || o->resume) && !c->new_session)) {
+        if (!client.said)
+            say("done", ", \"conn\": %lu", c->number);
+        client.said = true;
+        if (o->wait && !client.go)
+            return -1;
         if (!client.hold_until)
             client.hold_until = now() + o->hold * MS;
         sooner(wake, client.hold_until);

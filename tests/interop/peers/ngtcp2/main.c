@@ -134,8 +134,12 @@ static int run(struct loop *l, int signals)
         int n = ppoll(fds, 2, wake == FOREVER ? NULL : &timeout, NULL);
         if (n < 0 && errno != EINTR)
             fail(EX_INCOMPLETE, "ppoll: %s", strerror(errno));
-        if (fds[1].revents)
-            break;
+        if (fds[1].revents) {
+            struct signalfd_siginfo info;
+            if (read(signals, &info, sizeof info) != sizeof info || info.ssi_signo != SIGUSR1)
+                break;
+            client_go();
+        }
         if (fds[0].revents)
             receive(l);
         for (struct conn *c = l->conns; c; c = c->next)
@@ -155,6 +159,7 @@ int main(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
     tls_init(o);

@@ -47,6 +47,7 @@ static const struct option {
     {"version-negotiation", CLIENT, FLAG, AT(version_negotiation)},
     {"interval", CLIENT, NUMBER, AT(interval)},
     {"hold", CLIENT, NUMBER, AT(hold)},
+    {"wait", CLIENT, FLAG, AT(wait)},
     {"timeout", CLIENT, NUMBER, AT(timeout)},
 };
 #define OPTIONS_LEN (sizeof OPTIONS / sizeof *OPTIONS)

@@ -33,7 +33,7 @@
 #define MS ((ngtcp2_tstamp)NGTCP2_MILLISECONDS)
 
 struct options {
-    bool server, quiet, retry, zero_rtt, echo, bidi, version_negotiation;
+    bool server, quiet, retry, zero_rtt, echo, bidi, version_negotiation, wait;
     struct sockaddr_storage address; /* to listen on or to connect to */
     struct sockaddr_storage bind;    /* ss_family 0: any */
     char host[64];                   /* of `address`: the server name of a client */
@@ -138,6 +138,8 @@ extern void server_turn(struct conn *c); /* what a server owes a connection: str
 /* client.c: one step; the exit code once the last connection is over, -1 before. `*conn` is the current one. */
 extern int client_turn(const struct options *o, struct sums *sums, int *socket, struct conn **conn,
                        ngtcp2_tstamp *wake);
+
+extern void client_go(void); /* SIGUSR1: what was sent has been taken */
 
 /* main.c */
 extern int open_socket(const struct sockaddr_storage *address);

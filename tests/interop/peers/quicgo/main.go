@@ -252,6 +252,17 @@ func dial(o *options, s *sums, transport *quic.Transport, socket *movable, known
 		case <-c.quic.Context().Done():
 		}
 	}
+	if done {
+		taken := make(chan os.Signal, 1)
+		signal.Notify(taken, syscall.SIGUSR1)
+		say("done", fields{"conn": number})
+		if o.wait {
+			select {
+			case <-taken:
+			case <-c.quic.Context().Done():
+			}
+		}
+	}
 	if done && o.hold > 0 {
 		select {
 		case <-time.After(o.hold):

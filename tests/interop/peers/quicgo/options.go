@@ -25,7 +25,7 @@ var (
 	both   = []string{"alpn", "max-uni", "max-bidi", "idle", "keylog", "qlog", "key-update-after", "quiet"}
 	server = []string{"retry", "zero-rtt", "echo", "push", "push-size", "close-after", "close-code"}
 	client = []string{"streams", "size", "bidi", "expect", "datagrams", "count", "zero-rtt", "resume", "rebind-after",
-		"version-negotiation", "bind", "hybrid", "interval", "hold", "timeout"}
+		"version-negotiation", "bind", "hybrid", "interval", "hold", "wait", "timeout"}
 )
 
 type options struct {
@@ -36,7 +36,8 @@ type options struct {
 	maxUni, maxBidi                  int64
 	keyUpdateAfter                   int64 // streams; never
 	quiet, retry, zeroRTT, echo      bool
-	bidi, versionNegotiation, hybrid bool
+	bidi, versionNegotiation         bool
+	hybrid, wait                     bool
 	push, streams, expect, datagrams int
 	pushSize, size, count            int
 	closeAfter, rebindAfter          int // streams; never
@@ -118,6 +119,7 @@ func parse(words []string) *options {
 		set.StringVar(&o.bind, "bind", "", "")
 		set.StringVar(&o.resume, "resume", "", "")
 		set.BoolVar(&o.bidi, "bidi", false, "")
+		set.BoolVar(&o.wait, "wait", false, "")
 		set.BoolVar(&o.hybrid, "hybrid", false, "")
 		set.BoolVar(&o.versionNegotiation, "version-negotiation", false, "")
 		set.IntVar(&o.streams, "streams", 1, "")

@@ -20,6 +20,7 @@ use options::Options;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
 use ring::digest::{digest, SHA256};
 use rustls::pki_types::CertificateDer;
+use tokio::signal::unix::{signal, SignalKind};
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout_at, Instant};
@@ -341,7 +342,7 @@ async fn serve(options: Rc<Options>, sums: Rc<Sums>) -> i32 {
             number += 1;
         }
     };
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("SIGTERM can be caught");
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be caught");
     tokio::select! {
         _ = accept => {}
         _ = terminate.recv() => {}
@@ -437,6 +438,17 @@ async fn dial(
         // The ticket comes after the handshake, usually before our first acknowledgement.
         if tokio::time::timeout_at(deadline, sessions.arrived.notified()).await.is_ok() {
             say("session", &format!("\"conn\": {number}"));
+        }
+    }
+    if done {
+        // Caught from before we say so on.
+        let mut go = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
+        say("done", &format!("\"conn\": {number}"));
+        if options.wait {
+            tokio::select! {
+                _ = go.recv() => {}
+                _ = connection.quic.closed() => {}
+            }
         }
     }
     if done && !options.hold.is_zero() {

@@ -22,9 +22,10 @@ const CLIENT: &[&str] = &[
     "bind",
     "interval",
     "hold",
+    "wait",
     "timeout",
 ];
-const FLAGS: &[&str] = &["quiet", "retry", "zero-rtt", "echo", "bidi", "version-negotiation"];
+const FLAGS: &[&str] = &["quiet", "retry", "zero-rtt", "echo", "bidi", "version-negotiation", "wait"];
 
 pub struct Options {
     pub server: bool,
@@ -57,6 +58,7 @@ pub struct Options {
     pub version_negotiation: bool,
     pub interval: Duration,
     pub hold: Duration,
+    pub wait: bool,
     pub timeout: Duration,
 }
 
@@ -178,6 +180,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Options {
         version_negotiation: given.flag("version-negotiation"),
         interval: given.milliseconds("interval", 0),
         hold: given.milliseconds("hold", 0),
+        wait: given.flag("wait"),
         timeout: given.milliseconds("timeout", 20_000),
     }
 }
