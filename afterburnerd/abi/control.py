@@ -236,6 +236,7 @@ class ConnectionStatus(Struct, frozen=True, kw_only=True):
     io: str = ""  # afxdp, socket
     waiting: int = 0  # messages that are not acknowledged yet
     age: float = 0.0  # seconds since its handshake was complete
+    adoption: float = 0.0  # seconds from there until its packets went to the data plane; 0: not yet
 
 
 class ListenerStatus(Struct, frozen=True, kw_only=True):

@@ -187,6 +187,11 @@ class Endpoint:
 
     # --- from the network and the clock ---
 
+    def knows(self, datagram: bytes) -> bool:
+        """Whether a datagram is for a connection ID of ours: nothing new begins with it."""
+        at = 1 if is_short(datagram) else 6
+        return datagram[at : at + CID_LENGTH] in self.realm.registry
+
     def receive(self, datagram: bytes, remote: Address, now: float) -> None:
         if not datagram:
             return
@@ -198,11 +203,11 @@ class Endpoint:
     def timer(self, now: float) -> None:
         while self._buried_first and (first := next(iter(self._buried_first.items())))[1] <= now:
             del self._buried_first[first[0]]
-        for shake in [s for s in self.shakes.values() if (due := s.due()) is not None and due <= now]:
+        for shake in [s for s in self.shakes.values() if s.due is not None and s.due <= now]:
             self._poll(shake, now)
 
     def due(self) -> float | None:
-        times = [due for s in self.shakes.values() if (due := s.due()) is not None]
+        times = [s.due for s in self.shakes.values() if s.due is not None]
         times += itertools.islice(self._buried_first.values(), 1)
         return min(times, default=None)
 

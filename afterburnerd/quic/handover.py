@@ -109,6 +109,7 @@ class Connection:
         "path",
         "peer",
         "remote",
+        "routed_at",
         "shake",
         "shim",
         "step",
@@ -134,6 +135,7 @@ class Connection:
         self.shim: TicketShim | None = (shake.shim if isinstance(shake, Dial) else None) or TicketShim(front)
         self.began = now
         self.confirmed_at: float | None = None
+        self.routed_at: float | None = None  # by the clock of whoever drives this, which is finer than `now`
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} {self.step.name} {self.remote[0]}:{self.remote[1]}>"
@@ -212,6 +214,7 @@ class Handover:
         self._held: deque[Connection] = deque()  # complete, and no engine has had room yet
         self._waiting: dict[int, deque[tuple[QuicCommand, bytes | bytearray]]] = {}  # by worker: behind a full ring
         self._engines: dict[int, Engine] = {}
+        self.exported: set[int] = set()  # numbers of connections whose ADOPT has no answer yet
         self._number = 0  # of the last command
 
     # --- engines come and go ---
@@ -268,6 +271,7 @@ class Handover:
         front.wipe()
         connection.engine = engine
         connection.step = Step.EXPORTED
+        self.exported.add(connection.number)
         if isinstance(shake, Dial):
             for message in shake.early_messages:  # first and in order: they get the stream IDs that they had (dial.py)
                 self.send(connection, message.token, message.data)
@@ -399,11 +403,7 @@ class Handover:
     @property
     def busy(self) -> bool:
         """Adoptions are under way, or commands wait: poll fast."""
-        return (
-            bool(self._held)
-            or any(self._waiting.values())
-            or any(Step.HELD <= c.step < Step.ROUTED for c in self.connections.values())
-        )
+        return bool(self._held or self.exported) or any(self._waiting.values())
 
     # --- events ---
 
@@ -448,6 +448,7 @@ class Handover:
             self.news.append(Other(connection, event, body))
 
     def _adopted(self, connection: Connection, refusal: int, now: float) -> None:
+        self.exported.discard(connection.number)
         if connection.step is not Step.EXPORTED:
             return
         if refusal != QuicRefusal.NONE:
@@ -576,6 +577,7 @@ class Handover:
             self.realm.reset_tokens.remove(token)
         connection.endpoint.ended(connection.number, now, is_server=not connection.is_client)
         connection.step = Step.GONE
+        self.exported.discard(connection.number)
         connection.shake = None
         connection.shim = None
         connection.engine = None

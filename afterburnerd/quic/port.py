@@ -99,9 +99,9 @@ def source_for(host: str) -> str:
 
 
 class KernelPort:
-    """Feeds an endpoint from a socket, and sends what it wants sent. `after` is called when events may have come up."""
+    """Feeds an endpoint from a socket, and sends what it wants sent. `after` is called when events have come up."""
 
-    def __init__(self, sock: socket.socket, endpoint: Endpoint, after: Callable[[], None]) -> None:
+    def __init__(self, sock: socket.socket, endpoint: Endpoint, after: Callable[[KernelPort], None]) -> None:
         self.endpoint = endpoint
         self.sock = sock
         host, port = sock.getsockname()[:2]
@@ -124,7 +124,11 @@ class KernelPort:
 
     def flush(self) -> None:
         """Sends what waits and arms the timer. Call it after anything was asked of the endpoint."""
-        if self._closed:
+        self._send()
+        self._arm()
+
+    def _send(self) -> None:
+        if self._closed or not self.endpoint.outgoing:
             return
         waiting, self.endpoint.outgoing = self.endpoint.outgoing, []
         for outgoing in waiting:
@@ -134,9 +138,13 @@ class KernelPort:
                 if error.errno not in PASSING:
                     raise
                 self.unsent += 1
+
+    def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._closed:
+            return
         due = self.endpoint.due()
         if due is not None:
             self._timer = self._loop.call_at(due, self._timeout)
@@ -145,9 +153,11 @@ class KernelPort:
         """A datagram that came another way (a worker's stray)."""
         self.endpoint.receive(datagram, remote, self._loop.time())
         self.flush()
-        self._after()
+        if self.endpoint.events:
+            self._after(self)
 
     def _readable(self) -> None:
+        fresh: list[tuple[bytes, Address]] = []
         for _ in range(BURST):
             try:
                 datagram, address = self.sock.recvfrom(DATAGRAM)
@@ -155,13 +165,28 @@ class KernelPort:
                 break
             except ConnectionRefusedError:  # an ICMP error of something sent before; its handshake times out by itself
                 continue
-            self.endpoint.receive(datagram, (address[0], address[1]), self._loop.time())
-        self.flush()
-        self._after()
+            remote = (address[0], address[1])
+            if self.endpoint.knows(datagram):
+                self._take(datagram, remote)
+            else:
+                fresh.append((datagram, remote))
+        # Handshakes under way first: where there is more to do than time, some come to an end instead of all timing out
+        for datagram, remote in fresh:
+            self._take(datagram, remote)
+        self._arm()
+
+    def _take(self, datagram: bytes, remote: Address) -> None:
+        self.endpoint.receive(datagram, remote, self._loop.time())
+        # At once: a connection that is complete must not wait for the handshakes behind it, each of which takes a
+        # millisecond or more.
+        self._send()
+        if self.endpoint.events:
+            self._after(self)
 
     def _timeout(self) -> None:
         self._timer = None
         # The loop may wake a clock tick early; what is due a moment later is due now.
         self.endpoint.timer(self._loop.time() + 0.0005)
         self.flush()
-        self._after()
+        if self.endpoint.events:
+            self._after(self)

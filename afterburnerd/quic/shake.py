@@ -70,6 +70,7 @@ class Shake:
         self.deadline = deadline  # of the handshake; no more after COMPLETE
         self.completed_at: float | None = None
         self.own_cid = front.cid
+        self.due: float | None = now  # when `poll` has something to do without a datagram
 
     def receive(self, datagram: bytes, remote: Address, now: float) -> None:
         """A datagram that the endpoint found to be this connection's."""
@@ -90,6 +91,11 @@ class Shake:
 
     def poll(self, now: float) -> list[bytes]:
         """What is to be sent now. Call it after every datagram and timer: the state moves here."""
+        datagrams = self._poll(now)
+        self.due = self._due()
+        return datagrams
+
+    def _poll(self, now: float) -> list[bytes]:
         front = self.front
         if front is None:
             return []
@@ -112,8 +118,7 @@ class Shake:
             self._completed(front, now)
         return datagrams
 
-    def due(self) -> float | None:
-        """When `poll` has something to do without a datagram."""
+    def _due(self) -> float | None:
         front = self.front
         if front is None or front.finished:
             return None
@@ -146,6 +151,7 @@ class Shake:
         if self.front is not None:
             self.front.wipe()
         self.front = None
+        self.due = None
         self.early = []
 
     def _completed(self, front: Front, now: float) -> None:

@@ -65,7 +65,8 @@ from afterburnerd.supervisor.seat import Seat
 
 FAST = 0.001  # seconds between two looks at events while something is under way
 SLOW = 0.02
-EAGER_LOOKS = 64  # looks without a pause after an adoption was written: the worker answers within microseconds
+EAGER = 0.0002  # seconds that are spent looking for the answer to an adoption: a worker that spins has it in a tenth of that
+DIALS_MAX = 64  # dials under way at once: 100 ms of work, far below any timeout
 CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections at the end
 UDP_V4, UDP_V6 = 28, 48  # bytes of IP and UDP headers
 LEAST_MTU = 1200
@@ -114,8 +115,10 @@ class QuicService(QuicOff):
         self._realm: Realm | None = None
         self._handover: Handover | None = None
         self._seats: dict[int, Seat] = {}
-        self._ways: dict[int, Way] = {}  # by number of the handshake or connection
-        self._finding: dict[int, asyncio.Task[None]] = {}
+        self._ways: dict[tuple[str, str], Way] = {}  # by peer's and local address
+        self._users: dict[tuple[str, str], set[int]] = {}  # numbers of handshakes and connections that go there
+        self._key_of: dict[int, tuple[str, str]] = {}
+        self._finding: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._waiting: dict[int, tuple[Shake, KernelPort]] = {}  # complete, and their way is not known yet
         self._early: dict[int, tuple[EarlyMessage, ...]] = {}
         self._owners: dict[int, KernelPort] = {}
@@ -298,7 +301,7 @@ class QuicService(QuicOff):
         assert self._realm is not None
         sock = open_socket(address[0], address[1], shared=True)
         endpoint = Endpoint(self._realm, self.settings(), limits_of(listen) if listen is not None else None)
-        port = KernelPort(sock, endpoint, self._wake.set)
+        port = KernelPort(sock, endpoint, self._port_events)
         quic_port = QuicPort(port, listen)
         self.ports[port.local] = quic_port
         return quic_port
@@ -329,8 +332,7 @@ class QuicService(QuicOff):
                 # A worker that is down takes the rules of its next start from `rules`.
                 say(messages.REBIND_FAILED, interface=self.device.facts.interface, reason=str(error))
             self._ready |= wanted
-            for number in list(self._waiting):
-                self._completed(*self._waiting.pop(number), asyncio.get_running_loop().time())
+            self._retry_waiting()
             self._wake.set()
 
         self._spawn(publish(self._republish), "quic rules")
@@ -377,17 +379,31 @@ class QuicService(QuicOff):
         self._dial(now)
         for quic_port in list(self.ports.values()):
             self._endpoint_events(quic_port.port, now)
-        handover = self.handover
-        handover.pump(now)
-        for look in range(EAGER_LOOKS):
+        self.handover.pump(now)
+        self._look(now)
+        for quic_port in self.ports.values():
+            quic_port.port.flush()
+
+    def _look(self, now: float) -> None:
+        """Events that are there; while a worker has an adoption to answer, it is waited for a moment."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + EAGER
+        while True:
             told = False
             for seat in list(self._seats.values()):
                 told = self._take(seat, now) or told
             self._news(now)
-            if not told and not (handover.busy and look < EAGER_LOOKS):
-                break
-        for quic_port in self.ports.values():
-            quic_port.port.flush()
+            if not told and not (self.handover.exported and clock() < until):
+                return
+
+    def _port_events(self, port: KernelPort) -> None:
+        """Something came up at a socket: a complete handshake is adopted before the next datagram is looked at."""
+        now = asyncio.get_running_loop().time()
+        self._endpoint_events(port, now)
+        if self.handover.exported:
+            self._look(now)
+        port.flush()
+        self._wake.set()
 
     def _take(self, seat: Seat, now: float) -> bool:
         try:
@@ -415,9 +431,13 @@ class QuicService(QuicOff):
     def _dial(self, now: float) -> None:
         if self._stopping or not any(seat.is_up for seat in self._seats.values()):
             return
+        under_way = sum(link.state is LinkState.DIALLING for link in self.links.values())
         for link in self.links.values():
+            if under_way >= DIALS_MAX:
+                return
             if not link.wants_dial(now):
                 continue
+            under_way += 1
             try:
                 port = self._dial_port(link.target.address[0]).port
             except OSError as error:
@@ -462,7 +482,7 @@ class QuicService(QuicOff):
 
     def _completed(self, shake: Shake, port: KernelPort, now: float) -> None:
         number = shake.number
-        way = self._ways.get(number)
+        way = self._ways.get(self._key_of.get(number, ("", "")))
         if way is None or port.local not in self._ready:
             self._waiting[number] = (shake, port)  # its way is on its way
             return
@@ -481,29 +501,51 @@ class QuicService(QuicOff):
     # --- ways --------------------------------------------------------------------------------------------------------
 
     def _find_way(self, number: int, host: str, port: KernelPort) -> None:
+        """Follows the way to a peer for this connection; connections to one host share it."""
+        key = (host, port.local[0])
+        self._users.setdefault(key, set()).add(number)
+        self._key_of[number] = key
+        if key in self._ways or key in self._finding:
+            return
+
         async def find() -> None:
             try:
-                self._ways[number] = await self.watcher.follow(host, ip_address(port.local[0]))
+                self._ways[key] = await self.watcher.follow(host, ip_address(key[1]))
             except (OSError, TimeoutError, ValueError) as error:
                 say(messages.QUIC_DIAL_FAILED, name=host, reason=f"no way there: {error}")
-                port.endpoint.abort(number, asyncio.get_running_loop().time(), 1, "no way to the peer")
+                now = asyncio.get_running_loop().time()
+                for lost in self._users.get(key, set()) & port.endpoint.shakes.keys():
+                    port.endpoint.abort(lost, now, 1, "no way to the peer")
             finally:
-                self._finding.pop(number, None)
-            waiting = self._waiting.pop(number, None)
-            if waiting is not None and number in self._ways:
-                self._completed(*waiting, asyncio.get_running_loop().time())
+                self._finding.pop(key, None)
+            if key not in self._users and key in self._ways:  # nobody wants it any more
+                self._unfollow(key)
+            self._retry_waiting()
             self._wake.set()
 
-        self._finding[number] = asyncio.create_task(find(), name=f"way {number}")
+        self._finding[key] = asyncio.create_task(find(), name=f"way to {host}")
+
+    def _retry_waiting(self) -> None:
+        """Handshakes that were complete before their way, or their port, was ready."""
+        now = asyncio.get_running_loop().time()
+        for number in list(self._waiting):
+            self._completed(*self._waiting.pop(number), now)
 
     def _forget_way(self, number: int) -> None:
-        way = self._ways.pop(number, None)
+        key = self._key_of.pop(number, None)
+        if key is None:
+            return
+        users = self._users[key]
+        users.discard(number)
+        if not users:
+            del self._users[key]
+            self._unfollow(key)
+
+    def _unfollow(self, key: tuple[str, str]) -> None:
+        way = self._ways.pop(key, None)
         if way is not None:
             with contextlib.suppress(KeyError):
                 self.watcher.unfollow(way.destination, way.asked_source)
-        task = self._finding.pop(number, None)
-        if task is not None:
-            task.cancel()
 
     def _path(self, way: Way, port: KernelPort, remote: Address) -> tuple[int, Path | None]:
         """The worker and the way as the engine needs it; None: a socket has to be shared first."""
@@ -562,16 +604,15 @@ class QuicService(QuicOff):
         """Routes and neighbours change under connections: their engines are told."""
         async for _ in self.watcher.events(self.watcher.facts):
             fresh = {(p.destination, p.asked_source): p for p in self.watcher.facts.paths}
-            for number, way in list(self._ways.items()):
+            for key, way in list(self._ways.items()):
                 now = fresh.get((way.destination, way.asked_source))
                 if now is None or now == way:
                     continue
-                self._ways[number] = now
-                connection = self.handover.connections.get(number)
-                port = self._owners.get(number)
-                if connection is None or port is None or not now.usable:
-                    continue
-                self._move(connection, port, now)
+                self._ways[key] = now
+                for number in self._users.get(key, set()) if now.usable else ():
+                    connection, port = self.handover.connections.get(number), self._owners.get(number)
+                    if connection is not None and port is not None:
+                        self._move(connection, port, now)
 
     def _move(self, connection: Connection, port: KernelPort, way: Way) -> None:
         _, path = self._path(way, port, connection.remote)
@@ -605,6 +646,7 @@ class QuicService(QuicOff):
                 self._closed(news, now)
 
     def _opened(self, connection: Connection, now: float) -> None:
+        connection.routed_at = asyncio.get_running_loop().time()
         link = self._link_of.get(connection.number)
         if link is None or link.number != connection.number:
             return
@@ -731,6 +773,7 @@ class QuicService(QuicOff):
                 io="socket" if c.path.io else "afxdp",
                 waiting=len(named[c.number]) if c.number in named else 0,
                 age=now - c.began,
+                adoption=c.routed_at - c.began if c.routed_at is not None else 0.0,
             )
             for c in self.handover.connections.values()
         ]

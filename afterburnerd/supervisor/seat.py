@@ -27,6 +27,7 @@ from afterburnerd.config import Quic
 from afterburnerd.supervisor.plane import Plane
 
 COMMAND_SLOTS = 256  # 1 MiB: sixteen turns of the loop
+PACKETS_EACH = 64  # records of sent packets: a block for each connection, which the engine insists on
 EVENT_SLOTS = 1024  # 2 MiB: a fate for each of as many messages between two looks
 
 
@@ -83,6 +84,7 @@ class Seat:
         quic = self.config
         return orders.OpenEngine(
             connections=quic.connections,
+            packets=max(65_536, PACKETS_EACH * quic.connections),
             stream_bytes=quic.max_stream_bytes,
             uni_window=1 << max(6, (quic.max_streams - 1).bit_length()),
             cc=0 if quic.congestion == "cubic" else 1,

@@ -317,3 +317,15 @@ def test_giving_a_dial_up_tells_the_server() -> None:
     assert dial.failure is not None and dial.failure.why is Why.ABORTED
     assert net.run(lambda: bool(server.failed), seconds=1)
     assert server.failed[0].failure.why is Why.PEER
+
+
+def test_an_endpoint_knows_what_is_under_way() -> None:
+    client, server = Ours(), Ours(limits=Limits())
+    net = Network(client, server)
+    client.dial(net.now)
+    (initial,) = client.outgoing(net.now)
+    assert not server.endpoint.knows(initial)
+    server.receive(initial, CLIENT, net.now)
+    client.receive(server.outgoing(net.now)[0], SERVER, net.now)
+    finished = client.outgoing(net.now)[0]
+    assert server.endpoint.knows(finished) and not server.endpoint.knows(b"") and not server.endpoint.knows(b"\xc0")
