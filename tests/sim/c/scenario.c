@@ -142,6 +142,8 @@ void scenario_draw(struct world *w)
     w->limit = w->start + 3600 * 1000 * NET_MS;
     w->rebinds = (uint32_t)RNG_OF(r, 0, 0, 0, 1, 3);
     w->next_rebind = w->start + rng_below(r, 500 * NET_MS);
+    if (w->rebinds) /* who says nothing cannot be found again behind a NAT, and here nobody else asks after it */
+        configs[0].keep_alive_ms = 1000;
     switch (rng_below(r, 10)) {
     case 0: /* closes with bytes under way */
         w->early_close = true;

@@ -219,7 +219,7 @@ static uint64_t earliest(struct world *w)
     }
     if (w->rebinds && !w->closing && w->end[0].confirmed && w->next_rebind < next)
         next = w->next_rebind;
-    if (w->early_close && !w->closing && w->close_at < next)
+    if (w->early_close && !w->closing && w->end[1].adopted && w->close_at < next)
         next = w->close_at;
     return next;
 }
