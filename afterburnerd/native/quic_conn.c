@@ -2,10 +2,11 @@
 
 #include "quic_conn.h"
 
-#define CLOSE_PTOS 3             /* closing, draining: how long (RFC 9000 10.2) */
-#define BLOCKED_NS 5000000000ULL /* between two complaints of no credit, at most */
-#define EXPIRE_MAX 256           /* transactions given up in one turn */
-#define IDLE_PTOS 3              /* no idle timeout is shorter (RFC 9000 10.1) */
+#define CLOSE_PTOS 3              /* closing, draining: how long (RFC 9000 10.2) */
+#define BLOCKED_NS 5000000000ULL  /* between two complaints of no credit, at most */
+#define EXPIRE_MAX 256            /* transactions given up in one turn */
+#define IDLE_PTOS 3               /* no idle timeout is shorter (RFC 9000 10.1) */
+#define PTO_MAX_NS 60000000000ULL /* no probe waits longer, however many went before it in vain */
 
 void ab_quic_conn_next_skip(struct ab_quic *q, struct ab_quic_conn *c)
 {
@@ -59,6 +60,7 @@ void ab_quic_conn_reset_path(struct ab_quic *q, struct ab_quic_conn *c, uint64_t
     ab_quic_mtu_init(&c->mtu, max, !q->config.no_mtu_discovery);
     ab_quic_cc_init(&c->cc, q->config.cc, false, q->config.initial_window, c->mtu.size);
     ab_quic_rtt_init(&c->rtt, 0, c->rtt.max_ack_delay_ns);
+    c->pto_count = 0; /* the former path's patience, times a round trip that is not known yet, would be hours */
     ab_quic_pacer_init(&c->pacer, q->config.pacing, 0, now);
     ab_quic_ecn_new_path(&c->ecn);
 }
@@ -133,7 +135,7 @@ static uint64_t pto_deadline(const struct ab_quic_conn *c)
     /* RFC 9002 6.2.1: not for a client whose handshake is not confirmed. */
     if (c->sent.outstanding == 0 || !c->confirmed || c->loss_ns != UINT64_MAX)
         return UINT64_MAX;
-    return c->eliciting_ns + (ab_quic_conn_pto(c) << c->pto_count);
+    return c->eliciting_ns + AB_MIN(ab_quic_conn_pto(c) << c->pto_count, PTO_MAX_NS);
 }
 
 static uint64_t idle_deadline(const struct ab_quic_conn *c)

@@ -276,19 +276,38 @@ void ledger_explain(const struct world *w)
 {
     for (int i = 0; i < 2; i++) {
         const struct end *e = &w->end[i];
+        struct ab_quic_totals t;
+        struct ab_quic_info info = {0};
         uint32_t shown = 0;
 
-        fprintf(stderr, "end %d: confirmed %d, closed %d by %u, actions %u, undone %u, crypto %llu of %u\n", i, e->confirmed,
-                e->closed, e->closed_by, e->actions, e->undone, (unsigned long long)e->crypto_got, w->crypto_len);
+        ab_quic_totals(e->q, &t);
+        if (t.connections)
+            ab_quic_conn_info(e->q, e->c, &info);
+        fprintf(stderr,
+                "end %d: slots %llu of %llu, blocks %llu of %llu, objects %llu of %llu; cwnd %llu in flight %llu, "
+                "queued %llu, under way "
+                "%llu, uni %llu of %llu, data %llu of %llu, received %llu, undecryptable %llu\n",
+                i, (unsigned long long)t.slots_used, (unsigned long long)t.slots, (unsigned long long)t.blocks_used,
+                (unsigned long long)t.blocks, (unsigned long long)t.objects_used, (unsigned long long)t.objects,
+                (unsigned long long)info.cwnd, (unsigned long long)info.in_flight, (unsigned long long)info.queued,
+                (unsigned long long)info.unacked, (unsigned long long)info.uni_opened,
+                (unsigned long long)info.uni_limit, (unsigned long long)info.data_sent,
+                (unsigned long long)info.data_limit, (unsigned long long)info.counts.packets_received,
+                (unsigned long long)info.counts.packets_undecryptable);
+        fprintf(stderr, "end %d: confirmed %d, closed %d by %u, actions %u, undone %u, crypto %llu of %u\n", i,
+                e->confirmed, e->closed, e->closed_by, e->actions, e->undone, (unsigned long long)e->crypto_got,
+                w->crypto_len);
         for (uint32_t k = 0; k < e->flow_count && shown < 8; k++) {
             const struct flow *f = &e->flows[k];
 
-            if (f->how == AB_QUIC_SEND_DATAGRAM || f->got_reset || (f->got == f->sent && f->got_fin == f->fin) || f->sent < 2)
+            if (f->how == AB_QUIC_SEND_DATAGRAM || f->got_reset || (f->got == f->sent && f->got_fin == f->fin) ||
+                f->sent < 2)
                 continue;
             shown++;
-            fprintf(stderr, "  flow %u how %u stream %lld: sent %llu%s got %llu%s reset %d stopped %d failed %d pending %u\n", k,
-                    f->how, (long long)f->id, (unsigned long long)f->sent, f->fin ? " fin" : "", (unsigned long long)f->got,
-                    f->got_fin ? " fin" : "", f->reset, f->stopped, f->failed, f->pending);
+            fprintf(stderr,
+                    "  flow %u how %u stream %lld: sent %llu%s got %llu%s reset %d stopped %d failed %d pending %u\n",
+                    k, f->how, (long long)f->id, (unsigned long long)f->sent, f->fin ? " fin" : "",
+                    (unsigned long long)f->got, f->got_fin ? " fin" : "", f->reset, f->stopped, f->failed, f->pending);
         }
     }
 }

@@ -36,8 +36,6 @@ int main(int argc, char **argv)
     sim_verbose = argc > 3;
     world_init(&w);
     for (uint64_t i = 0; seeds == 0 || i < seeds; i++) {
-        if (getenv("SIM_EACH"))
-            fprintf(stderr, "%llu\n", (unsigned long long)(from + i));
         world_run(&w, from + i, NULL, 0);
         packets += w.packets;
         if (seeds == 0 && i % 1000 == 999) {

@@ -134,12 +134,18 @@ void scenario_draw(struct world *w)
     }
     hard = w->net.way[0].loss > 0.1 || w->net.way[1].loss > 0.1 || w->net.way[0].delay_ns > 100 * NET_MS ||
            w->net.way[1].delay_ns > 100 * NET_MS || w->net.way[0].dark[0][1] || w->net.way[1].dark[0][1];
+    for (int i = 0; i < 2 && hard; i++) { /* or an hour is not enough */
+        promised[i].max_data = promised[i].max_data < 2000 ? 2000 : promised[i].max_data;
+        for (int k = 0; k < 3; k++)
+            promised[i].stream_data[k] = promised[i].stream_data[k] < 1000 ? 1000 : promised[i].stream_data[k];
+    }
     promised[0].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
     promised[1].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
     w->idle_ns = promised[0].idle_ms && promised[1].idle_ms
                      ? (promised[0].idle_ms < promised[1].idle_ms ? promised[0].idle_ms : promised[1].idle_ms) * NET_MS
                      : (promised[0].idle_ms | promised[1].idle_ms) * NET_MS;
     w->limit = w->start + 3600 * 1000 * NET_MS;
+    w->many_streams = promised[0].streams_uni >= 64 && promised[1].streams_uni >= 64;
     w->rebinds = (uint32_t)RNG_OF(r, 0, 0, 0, 1, 3);
     w->next_rebind = w->start + rng_below(r, 500 * NET_MS);
     if (w->rebinds) /* who says nothing cannot be found again behind a NAT, and here nobody else asks after it */
@@ -170,7 +176,8 @@ void scenario_draw(struct world *w)
         break;
     }
     for (int i = 0; i < 2; i++)
-        SIM_TELL("end %d: messages %u packets %u streams %u of %u, window %u, pacing %d; gives data %llu, streams %llu uni %llu "
+        SIM_TELL("end %d: messages %u packets %u streams %u of %u, window %u, pacing %d; gives data %llu, streams %llu "
+                 "uni %llu "
                  "bidi, %llu bytes each; idle %llu ms, cids %llu, mtu %u; loss %.2f delay %llu us mtu %u rate %llu\n",
                  i, configs[i].messages, configs[i].packets, configs[i].streams, configs[i].stream_bytes,
                  configs[i].initial_window, configs[i].pacing, (unsigned long long)promised[i].max_data,

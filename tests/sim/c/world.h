@@ -103,7 +103,7 @@ struct world {
     struct net_flight *held[512]; /* what reached the server before it was adopted */
     uint32_t held_count;
     uint64_t turns, packets;
-    bool clean; /* the network loses nothing: stricter expectations */
+    bool many_streams; /* both ends give credit for more than a handful of unidirectional streams */
 };
 
 /* world_run: one seed from adoption to empty pools; ends the process where something does not hold. A fuzzer's input
