@@ -82,10 +82,13 @@ def test_sealed_processes_exchange_messages(kind: By, seed: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loop_makes_no_system_call_but_its_backends(kind: By, seed: int) -> None:
     with planes(kind, seed) as made, traffic(made):
-        before = made.server.word("quic_streams_received")
-        calls = system_calls(made.server.pid, 2.5)  # type: ignore[attr-defined]
-        assert made.server.word("quic_streams_received") > before + 20  # strace makes it slow
-        assert set(calls) == ALLOWED[kind], calls
+        before, seen = made.server.word("quic_streams_received"), set[str]()
+        for _ in range(20):  # strace makes it slow, and the machine may be busy
+            seen |= set(system_calls(made.server.pid, 1.5))  # type: ignore[attr-defined]
+            assert seen <= ALLOWED[kind], seen
+            if seen == ALLOWED[kind] and made.server.word("quic_streams_received") > before + 20:
+                return
+        raise AssertionError(f"{made.server.word('quic_streams_received') - before} streams came, calls: {seen}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
