@@ -56,6 +56,7 @@ from afterburnerd.quic.params import Params
 from afterburnerd.quic.port import KernelPort, open_socket, share, source_for
 from afterburnerd.quic.shake import Shake
 from afterburnerd.quic.tokens import Address, packed_mapped, unpacked
+from afterburnerd.supervisor.crossing import Crossings
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.keeper import Keeper
 from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
@@ -115,6 +116,7 @@ class QuicService(QuicOff):
         self._realm: Realm | None = None
         self._handover: Handover | None = None
         self._seats: dict[int, Seat] = {}
+        self._crossings = Crossings()
         self._ways: dict[tuple[str, str], Way] = {}  # by peer's and local address
         self._users: dict[tuple[str, str], set[int]] = {}  # numbers of handshakes and connections that go there
         self._key_of: dict[int, tuple[str, str]] = {}
@@ -141,8 +143,11 @@ class QuicService(QuicOff):
         """For a keeper, before its process starts."""
         seat = self._seats.get(worker)
         if seat is None:
-            seat = self._seats[worker] = Seat(self.config.daemon.name, worker, self.config.quic, self._seat_changed)
+            seat = self._seats[worker] = Seat(
+                self.config.daemon.name, worker, self.config.quic, self._seat_changed, self._crossings
+            )
         seat.config = self.config.quic
+        seat.workers = len(self.config.workers)
         return seat
 
     def workers_made(self, keepers: list[Keeper], republish: Callable[[], Awaitable[None]]) -> None:
@@ -233,6 +238,7 @@ class QuicService(QuicOff):
         self.ports.clear()
         for seat in self._seats.values():
             seat.close()
+        self._crossings.close()
         for keeper in self.keepers:
             for sock in keeper.quic_sockets:
                 sock.close()

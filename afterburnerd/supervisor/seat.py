@@ -24,6 +24,7 @@ from afterburnerd.abi.layout import (
 )
 from afterburnerd.abi.rings import Consumer, Producer, Ring
 from afterburnerd.config import Quic
+from afterburnerd.supervisor.crossing import Crossings
 from afterburnerd.supervisor.plane import Plane
 
 COMMAND_SLOTS = 256  # 1 MiB: sixteen turns of the loop
@@ -34,10 +35,14 @@ EVENT_SLOTS = 1024  # 2 MiB: a fate for each of as many messages between two loo
 class Seat:
     """Of one worker. Implements `Engine` of quic/handover.py while the process lives."""
 
-    def __init__(self, name: str, worker: int, config: Quic, changed: Callable[[Seat, bool], None]) -> None:
+    def __init__(
+        self, name: str, worker: int, config: Quic, changed: Callable[[Seat, bool], None], crossings: Crossings
+    ) -> None:
         self._name = name  # of the daemon's shared memory
         self._worker = worker
         self.config = config
+        self.workers = 1  # how many there are
+        self._crossings = crossings
         self._changed = changed  # called with True when it can adopt, with False when it is gone
         self._rings: list[Ring] = []
         self._commands: Producer | None = None
@@ -61,6 +66,8 @@ class Seat:
         events = Ring.create("events", EVENT_SLOTS, QUIC_EVENT_BYTES)
         self._rings.append(events)
         await plane.order(self.order(), (commands.fd, events.fd, self._shown().fd), 30.0)
+        for order, fd in self._crossings.of(self._worker, self.workers):
+            await plane.order(order, (fd,))
         self._commands, self._events = Producer(commands), Consumer(events)
 
     def _shown(self) -> Table:
