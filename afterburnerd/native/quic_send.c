@@ -422,6 +422,11 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
             return true;
     ack_due = ab_quic_ack_deadline(&c->ack) <= now;
     content = has_content(q, c);
+    if (ab_unlikely(c->probes) && !content) {
+        /* The second probe of a timeout, when all there was is in the first: it doubles the chance (RFC 9002 6.2.4). */
+        c->control |= AB_QUIC_CTL_PING;
+        content = true;
+    }
     may = c->probes || (ab_quic_cc_room(&c->cc) >= c->mtu.size && ab_quic_pacer_room(&c->pacer, now) >= c->mtu.size);
     c->pace_blocked = false;
     if (content && !may) {
