@@ -256,16 +256,16 @@ def test_what_the_peer_knows_that_we_know_is_pruned() -> None:
 def test_a_replay_is_refused_for_ever(seed: int) -> None:
     """Against a set that forgets nothing: nothing is taken twice, and whatever was not taken for a reason is taken."""
     rng = random.Random(seed)
-    for _ in range(60):
-        a, taken, top, refused = Received(rng.choice([1, 2, 8])), set[int](), rng.choice([0, rng.getrandbits(40)]), 0
-        first, told = top, list[int]()
+    for _ in range(30):
+        a, taken, top, newest = Received(rng.choice([1, 2, 8])), set[int](), rng.choice([0, rng.getrandbits(40)]), 0
+        first, told, log = top, list[int](), list[int]()
         loss, spread = rng.choice([0.0, 0.05, 0.5]), rng.choice([1, 3, 40, 400])
-        for step in range(1500):
+        for step in range(1000):
             choice = rng.random()
             if choice < 0.85:
                 pn = max(first, top - int(rng.expovariate(1 / spread))) if rng.random() < 0.5 else top
             else:
-                pn = rng.choice(list(taken)) if taken and choice < 0.9 else max(0, top - rng.randint(0, 5000))
+                pn = rng.choice(log) if log and choice < 0.9 else max(0, top - rng.randint(0, 5000))
             if pn == top:
                 top += 1 + (rng.random() < loss) * rng.randint(1, 3)
             floor, kept = a.floor, a.ranges
@@ -273,8 +273,8 @@ def test_a_replay_is_refused_for_ever(seed: int) -> None:
             if fresh:
                 assert pn not in taken
                 taken.add(pn)
-            elif pn not in taken:
-                refused += 1  # for age alone
+                log.append(pn)
+            elif pn not in taken:  # refused for age alone
                 assert pn < floor or (len(kept) == RANGES and pn < kept[0][0] - 1)
             if rng.random() < 0.05 and (frame := a.write(step, rng.choice([20, 60, 1200]))):
                 told.append(frame.ranges[0][1])
@@ -282,14 +282,13 @@ def test_a_replay_is_refused_for_ever(seed: int) -> None:
                     assert all(n in taken for n in range(max(lower, upper - 50), upper + 1))
             if told and rng.random() < 0.03:
                 lib.ack_acked(a.made, rng.choice(told))
+            newest = max(newest, pn)
             ranges = a.ranges
-            assert len(ranges) <= RANGES and ranges[-1][1] == max(taken)
+            assert len(ranges) <= RANGES and ranges[-1][1] == newest
             assert all(x[1] + 1 < y[0] for x, y in itertools.pairwise(ranges)), "two ranges that touch"
         # What is kept is exactly what was taken above the floor.
         kept_numbers = {n for lower, upper in a.ranges for n in range(lower, upper + 1)}
         assert kept_numbers == {n for n in taken if n >= a.ranges[0][0]}
-        if loss == 0 and spread == 1:
-            assert refused < 200
 
 
 def test_in_order_reception_is_one_range() -> None:
