@@ -85,6 +85,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     rate: int = 0  # messages a second, 0: as fast as it goes
     probe: bool = False
     conns: int = 1
+    active: int = 0  # connections that messages go over, 0: all; the others are warm: kept alive
     window: int = 8192
     pack: int = 0
     suite: str = "aes128"
@@ -160,6 +161,7 @@ def _options(
         "probe": load.probe,
         "size": load.size,
         "conns": load.conns,
+        "active": load.active,
         "window": load.window,
         "pack": load.pack,
         "suite": SUITES[load.suite],

@@ -52,6 +52,7 @@ enum {
     OPT_PACK,
     OPT_CRYPTO,
     OPT_CONNS,
+    OPT_ACTIVE,
     OPT_WINDOW,
     OPT_SERVER,
     OPT_RX_SOCKET,
@@ -91,6 +92,7 @@ static const struct option table[] = {
     {"pack", 1, NULL, OPT_PACK},
     {"crypto", 1, NULL, OPT_CRYPTO},
     {"conns", 1, NULL, OPT_CONNS},
+    {"active", 1, NULL, OPT_ACTIVE},
     {"window", 1, NULL, OPT_WINDOW},
     {"server", 0, NULL, OPT_SERVER},
     {"rx-socket", 0, NULL, OPT_RX_SOCKET},
@@ -241,6 +243,10 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
     case OPT_CONNS:
         rc = number(&v, name, text, 1, 65536, err);
         o->conns = (uint32_t)v;
+        return rc;
+    case OPT_ACTIVE:
+        rc = number(&v, name, text, 0, 65536, err);
+        o->active = (uint32_t)v;
         return rc;
     case OPT_WINDOW:
         rc = number(&v, name, text, 1, 1 << 20, err);

@@ -36,6 +36,7 @@ struct ab_lab_options {
     uint32_t pack;            /* QUIC: transactions in one packet at most, 0: as many as fit */
     const char *crypto;       /* QUIC: backend of quic_crypto.h, NULL: auto */
     uint32_t conns;           /* QUIC: connections */
+    uint32_t active;          /* QUIC: connections that messages go over, 0: all; the others are kept alive */
     uint32_t window;          /* QUIC: messages sent and not yet acknowledged at most */
     bool server;              /* QUIC: this end is the server */
     bool rx_socket;           /* QUIC: receive through a UDP socket, not AF_XDP */

@@ -239,6 +239,7 @@ int ab_lab_quic_end_open(struct ab_lab_quic_end **end, const struct ab_lab_optio
         .burst_packets = AB_QUIC_PORT_BATCH,
         .pack = o->pack,
         .crypto = o->crypto,
+        .keep_alive_ms = 1000, /* as the product has it */
         .seed = 1,
     };
     struct ab_rule rule = {.port = ntohs(o->from.sin6_port), .decoder = AB_DECODER_QUIC};

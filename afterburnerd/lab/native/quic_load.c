@@ -118,6 +118,7 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
     uint64_t accepted = 0, now, begin, report, drained;
     const uint64_t *acknowledged;
     uint8_t *message = malloc(o->size + AB_LAB_PROBE_BYTES);
+    uint32_t active = o->active ? AB_MIN(o->active, o->conns) : o->conns;
     struct ab_lab_pace pace;
     int rc;
 
@@ -138,7 +139,7 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
 
         due = AB_MIN(due, o->window - AB_MIN(accepted - *acknowledged, o->window));
         for (; due; due--) {
-            struct ab_quic_conn *c = e->conns[accepted % o->conns];
+            struct ab_quic_conn *c = e->conns[accepted % active];
 
             if (o->probe)
                 ab_lab_probe_set(message, ab_now_ns(), accepted);

@@ -128,7 +128,7 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -s h
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l rounds -x -d 'rounds (default: 5)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l duration -x -d 'of each measurement (default: 1s)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l interval -x -d 'between two messages (default: 10us)'
-complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l conns -x -d 'connections of the contender with many (default: 4096)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l conns -x -d 'connections that are open in the contenders with many (default: 4096)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -s j -l json -d 'one JSON object on standard output'
