@@ -59,6 +59,9 @@ STOCK: Final = 4  # connection IDs handed over at adoption, the handshake's amon
 STOCK_MAX: Final = 8  # that one CIDS_LOW is answered with
 BODY_MAX: Final = QUIC_COMMAND_BYTES - QuicCommand.SIZE
 INJECTS_WAITING: Final = 4096  # datagrams that wait for room in the ring, all connections; more are dropped
+# A client's engine repeats nothing before the handshake is confirmed (RFC 9002 6.2.1), so a server that died in between would
+# be noticed by the idle timeout only. A live one confirms within a round trip and repeats it; as long as a handshake may take.
+CONFIRM_SECONDS: Final = 4.0
 INTERNAL_ERROR: Final = 0x01
 CONNECTION_REFUSED: Final = 0x02
 TRANSPORT_PARAMETER_ERROR: Final = 0x08
@@ -215,6 +218,7 @@ class Handover:
         self._waiting: dict[int, deque[tuple[QuicCommand, bytes | bytearray]]] = {}  # by worker: behind a full ring
         self._engines: dict[int, Engine] = {}
         self.exported: set[int] = set()  # numbers of connections whose ADOPT has no answer yet
+        self._unconfirmed: dict[int, float] = {}  # clients': until when HANDSHAKE_DONE has time, in order
         self._number = 0  # of the last command
 
     # --- engines come and go ---
@@ -399,6 +403,15 @@ class Handover:
                 self._held.append(connection)
         for cid in self.realm.registry.expire(now):
             self.routes.remove(cid)
+        while self._unconfirmed and (first := next(iter(self._unconfirmed.items())))[1] <= now:
+            del self._unconfirmed[first[0]]
+            self.close(self.connections[first[0]], now, 0, "the server did not confirm the handshake")
+
+    def due(self) -> float | None:
+        """When `pump` has something to do, ring space aside."""
+        return min(
+            (t for t in (self.realm.registry.next_expiry(), *self._unconfirmed.values()) if t is not None), default=None
+        )
 
     @property
     def busy(self) -> bool:
@@ -478,12 +491,15 @@ class Handover:
             for kept in early:
                 self._inject(connection, kept.datagram, kept.remote)
         connection.step = Step.INJECTED
-        if not connection.is_client:
+        if connection.is_client:
+            self._unconfirmed[connection.number] = now + CONFIRM_SECONDS
+        else:
             self._confirmed(connection, now)
 
     def _confirmed(self, connection: Connection, now: float) -> None:
         if connection.step is not Step.INJECTED:
             return
+        self._unconfirmed.pop(connection.number, None)
         connection.step = Step.CONFIRMED
         connection.confirmed_at = now
         connection.endpoint.confirm(connection.number, now)
@@ -578,6 +594,7 @@ class Handover:
         connection.endpoint.ended(connection.number, now, is_server=not connection.is_client)
         connection.step = Step.GONE
         self.exported.discard(connection.number)
+        self._unconfirmed.pop(connection.number, None)
         connection.shake = None
         connection.shim = None
         connection.engine = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Callable
 
 from afterburnerd.abi.layout import (
     Path,
@@ -135,8 +136,16 @@ class Supervisor:
     """One life of a daemon. An End for rig.Network."""
 
     def __init__(
-        self, *, limits: Limits | None = None, target: Target | None = None, key: bytes = bytes(KEY_BYTES)
+        self,
+        *,
+        limits: Limits | None = None,
+        target: Target | None = None,
+        key: bytes = bytes(KEY_BYTES),
+        make_worker: Callable[[], Worker] | None = None,
+        path: Path | None = None,
     ) -> None:
+        self.make_worker = make_worker or Worker
+        self.path = path or Path(family=4)
         self.realm = Realm(key)
         self.routes = Routes()
         self.endpoint = Endpoint(self.realm, SETTINGS, limits)
@@ -159,7 +168,7 @@ class Supervisor:
 
     def start_worker(self) -> Worker:
         assert self.worker is None
-        self.worker = Worker()
+        self.worker = self.make_worker()
         self.handover.engine_up(self.worker)
         return self.worker
 
@@ -217,7 +226,9 @@ class Supervisor:
     def due(self) -> float | None:
         if self.dead:
             return None
-        times = [self.endpoint.due(), self.link.due() if self.link else None]
+        times = [self.endpoint.due(), self.link.due() if self.link else None, self.handover.due()]
+        if self.worker is not None and not self.frozen and self.worker.events:
+            return 0.0
         if self.worker is not None and not self.frozen:
             times.append(self.worker.engine.due())
         return min((t for t in times if t is not None), default=None)
@@ -251,7 +262,7 @@ class Supervisor:
         while self.endpoint.events:
             event = self.endpoint.events.pop(0)
             if isinstance(event, Completed):
-                connection = self.handover.begin(event.shake, self.endpoint, Path(family=4), 0, now)
+                connection = self.handover.begin(event.shake, self.endpoint, self.path, 0, now)
                 self.connections[connection.number] = connection
             elif isinstance(event, Failed):
                 self.failed.append(event)
