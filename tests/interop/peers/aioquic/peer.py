@@ -413,7 +413,7 @@ async def wait(connection: Dialled) -> None:
         go.set()
         connection.changed.set()
 
-    connection._loop.add_signal_handler(signal.SIGUSR1, set_go)
+    connection._loop.add_signal_handler(signal.SIGUSR2, set_go)
     say("done", conn=connection.number)
     if connection.args.wait:
         await connection.until(time.monotonic() + WAIT, go.is_set)

@@ -136,7 +136,7 @@ static int run(struct loop *l, int signals)
             fail(EX_INCOMPLETE, "ppoll: %s", strerror(errno));
         if (fds[1].revents) {
             struct signalfd_siginfo info;
-            if (read(signals, &info, sizeof info) != sizeof info || info.ssi_signo != SIGUSR1)
+            if (read(signals, &info, sizeof info) != sizeof info || info.ssi_signo != SIGUSR2)
                 break;
             client_go();
         }
@@ -159,7 +159,7 @@ int main(int argc, char **argv)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
     tls_init(o);

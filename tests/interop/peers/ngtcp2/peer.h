@@ -139,7 +139,7 @@ extern void server_turn(struct conn *c); /* what a server owes a connection: str
 extern int client_turn(const struct options *o, struct sums *sums, int *socket, struct conn **conn,
                        ngtcp2_tstamp *wake);
 
-extern void client_go(void); /* SIGUSR1: what was sent has been taken */
+extern void client_go(void); /* SIGUSR2: what was sent has been taken */
 
 /* main.c */
 extern int open_socket(const struct sockaddr_storage *address);

@@ -254,7 +254,7 @@ func dial(o *options, s *sums, transport *quic.Transport, socket *movable, known
 	}
 	if done {
 		taken := make(chan os.Signal, 1)
-		signal.Notify(taken, syscall.SIGUSR1)
+		signal.Notify(taken, syscall.SIGUSR2)
 		say("done", fields{"conn": number})
 		if o.wait {
 			select {

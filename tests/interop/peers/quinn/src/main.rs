@@ -442,7 +442,7 @@ async fn dial(
     }
     if done {
         // Caught from before we say so on.
-        let mut go = signal(SignalKind::user_defined1()).expect("SIGUSR1 can be caught");
+        let mut go = signal(SignalKind::user_defined2()).expect("SIGUSR2 can be caught");
         say("done", &format!("\"conn\": {number}"));
         if options.wait {
             tokio::select! {
