@@ -124,6 +124,7 @@ struct ab_quic_conn {
     uint64_t repeat_gap_ns; /* and then so long none */
     uint64_t blocked_ns;    /* since when data waits for ... */
     uint8_t blocked_by;     /* ... 1 credit of the peer, 2 the congestion window; 0: it does not */
+    bool starved;           /* waits for records that others have */
     bool pace_blocked;      /* waits for the pacer */
     uint8_t exponent;       /* the peer's ack_delay_exponent */
     uint8_t trace;          /* bits of ab_quic_trace */

@@ -260,6 +260,8 @@ static void wind(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
         return;
     }
     when = ab_quic_conn_deadline(q, c);
+    if (ab_unlikely(c->starved))
+        when = AB_MIN(when, now + AB_QUIC_RTT_GRANULARITY_NS);
     /* Due, and yet not done: something is missing (credit for an address, a record). Not again at once. */
     if (ab_unlikely(when <= now))
         when = now + AB_QUIC_RTT_GRANULARITY_NS;

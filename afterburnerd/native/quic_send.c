@@ -401,10 +401,19 @@ static bool build_probe(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
     return true;
 }
 
-static bool records_short(const struct ab_quic *q, const struct ab_quic_conn *c)
+static bool no_records(const struct ab_quic *q, const struct ab_quic_conn *c)
 {
     return c->sent.next + 2 > c->sent.end && (q->blocks.total - q->blocks.used <= q->conn_count / 8 + 2 ||
                                               c->sent.end - c->sent.base > AB_QUIC_BLOCK * (AB_QUIC_SENT_BLOCKS - 16));
+}
+
+static bool records_short(struct ab_quic *q, struct ab_quic_conn *c)
+{
+    if (ab_likely(!no_records(q, c)))
+        return false;
+    /* What is kept of lost packets, only to tell that they were late, goes first. */
+    ab_quic_sent_trim(&q->blocks, &c->sent, UINT64_MAX);
+    return c->starved = no_records(q, c);
 }
 
 bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out *out, uint64_t now)
@@ -428,7 +437,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         content = true;
     }
     may = c->probes || (ab_quic_cc_room(&c->cc) >= c->mtu.size && ab_quic_pacer_room(&c->pacer, now) >= c->mtu.size);
-    c->pace_blocked = false;
+    c->pace_blocked = c->starved = false;
     if (content && !may) {
         bool window = ab_quic_cc_room(&c->cc) < c->mtu.size;
 

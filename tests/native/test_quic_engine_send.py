@@ -193,3 +193,17 @@ def test_the_stock_of_connection_ids_is_announced_as_the_peer_stores_them() -> N
     victim.say(wire.retire_connection_id(1))
     assert [f.sequence for f in victim.of("new_connection_id")] == [1, 2, 3]
     assert [e.number for e, _ in victim.event(QuicEventKind.CID_RETIRED)] == [1]
+
+
+def test_what_is_kept_of_lost_packets_never_stops_the_sender() -> None:
+    """Records of lost packets wait for a late acknowledgement; where they hold the last block, they go."""
+    victim = Victim(packets=64 * 6, theirs={"initial_max_streams_uni": 4096, "initial_max_data": 1 << 20})
+    send(victim, b"lost")
+    victim.drain()
+    lost = victim.opener.least - 1
+    for n in range(900):
+        assert send(victim, b"x", token=n) == 0
+        fresh = victim.drain()
+        assert any(f.kind == "stream" for f in fresh), f"after {n} packets it is silent"
+        victim.now += 1000
+        victim.arrive(victim.sealer.seal(wire.ack((lost + 1, victim.opener.least - 1))))
