@@ -199,6 +199,8 @@ class Simulation:
         self.rebinds = rng.choice((0, 0, 1, 2)) if not self.client else 0
         self.next_rebind = self.start + rng.randrange(2_000) * MS
         self.early_close = rng.random() < 0.1
+        self.replies: list[int] = []  # streams of the peer that wait for our side's end, or they are never over
+        self.next_ping = 0  # of the peer, for who says nothing behind a NAT that moves is not found again
         self.packets = 0
         self.short_sent = self.short_got = 0
 
@@ -284,6 +286,8 @@ class Simulation:
             assert flow.data[offset : offset + len(data)] == data, f"bytes of stream {stream} are wrong"
             flow.got += len(data)
             flow.got_fin = fin
+            if not stream & 2 and (stream & 1 == 0) != self.client and fin:
+                self.replies.append(stream)
             assert not fin or (flow.fin and flow.got == len(flow.data)), f"stream {stream} ends at {flow.got}"
         elif kind == "reset":
             assert self.theirs[item[2]].excused
@@ -394,6 +398,15 @@ class Simulation:
             self.short_sent += 1
         return True
 
+    def reply(self) -> None:
+        while self.replies and not self.closed:
+            key = len(self.ours)
+            self.ours[key] = Flow()
+            if not self.send(key, QuicSend.STREAM, self.rng.randrange(100), self.replies[0], True):
+                del self.ours[key]
+                return
+            self.our_streams[self.replies.pop(0)] = key
+
     def act(self) -> None:
         rng = self.rng
         self.actions[0] -= 1
@@ -469,7 +482,8 @@ class Simulation:
                     return
         elif draw < 0.93:
             for stream, flow in self.theirs.items():
-                if stream >= 0 and not flow.fin and not flow.excused:
+                # aioquic resets streams, too, that it was not allowed to open yet
+                if stream >= 0 and not flow.fin and not flow.excused and flow.got:
                     flow.excused = True
                     peer.reset_stream(stream, 9)
                     return
@@ -496,11 +510,26 @@ class Simulation:
             and self.peer_ready
             and self.actions == [0, 0]
             and len(self.fates) == len(self.tokens)
+            and not self.replies
             and self.short_got == self.short_sent
             and all(
                 f.datagram or f.excused or (f.got == len(f.data) and f.got_fin == f.fin)
                 for f in (*(f for f in self.ours.values() if f.data), *self.theirs.values())
             )
+        )
+
+    def missing(self) -> str:
+        """What is not over, for a reader of a failure."""
+        flows = [
+            f"{name} {key}: {f.got} of {len(f.data)}{' fin' if f.fin else ''}{' ended' if f.got_fin else ''}"
+            for name, table in (("ours", self.ours), ("theirs", self.theirs))
+            for key, f in table.items()
+            if not f.datagram and not f.excused and f.data and (f.got != len(f.data) or f.got_fin != f.fin)
+        ]
+        fates = sorted(set(self.tokens) - set(self.fates))
+        return (
+            f"adopted {self.adopted}, confirmed {self.confirmed}, aioquic ready {self.peer_ready}, actions {self.actions}, "
+            f"short {self.short_got} of {self.short_sent}, no fate: {fates[:8]}, flows: {flows[:8]}"
         )
 
     def finish(self) -> None:
@@ -518,7 +547,7 @@ class Simulation:
         due = self.network.deadline()
         if self.adopted:
             due = min(due, self.engine.deadline())
-        timers = [self.shake.due() if self.shake else None, self.peer.get_timer() if self.peer else None]
+        timers = [self.shake.due if self.shake else None, self.peer.get_timer() if self.peer else None]
         for timer in timers:
             if timer is not None:
                 due = min(due, math.ceil(timer * SECOND) + 1)
@@ -528,6 +557,8 @@ class Simulation:
             due = min(due, self.next_action[1])
         if self.rebinds and self.confirmed and not self.closing:
             due = min(due, self.next_rebind)
+        if not self.client and self.peer_ready and not self.closing:
+            due = min(due, self.next_ping)
         return due
 
     def run(self) -> None:
@@ -555,6 +586,12 @@ class Simulation:
                 self.next_rebind = self.now + self.rng.randrange(2_000) * MS
                 self.network.rebind((CLIENT[0], self.network.outside[1] + 1))
                 self.say("rebinding")
+            if not self.client and self.peer_ready and not self.closing and self.next_ping <= self.now:
+                self.next_ping = self.now + SECOND
+                assert self.peer is not None
+                self.peer.send_ping(0)
+            if self.adopted and not self.closing:
+                self.reply()
             self.turn()
             self.peer_turn()
             if not self.closing and (self.done() or (self.early_close and self.peer_ready and self.adopted and self.now > self.start + 2 * SECOND)):  # fmt: skip
@@ -564,17 +601,17 @@ class Simulation:
             if self.closed and self.peer_closed and self.engine.totals()["connections"] == 0:
                 break
             if self.peer_closed and not self.closing:
-                raise AssertionError(f"aioquic ended it: {self.peer_closed}")
+                raise AssertionError(f"aioquic ended it: {self.peer_closed}; {self.missing()}")
             if self.closed and not self.closing:
-                raise AssertionError(f"the engine ended it: {QuicClose(self.closed.by).name} {self.closed}")
+                raise AssertionError(
+                    f"the engine ended it: {QuicClose(self.closed.by).name} {self.closed}; {self.missing()}"
+                )
             due = self.due()
             assert due < NEVER, "nothing will ever happen again"
             idle = idle + 1 if due <= self.now and before == (self.packets, self.network.serial) else 0
             assert idle < 1000, "a timer is stuck"
             self.now = max(self.now, due)
-            assert self.now < self.start + LIMIT, (
-                f"no end in sight: actions {self.actions}, {len(self.fates)} of {len(self.tokens)} fates, closing {self.closing!r}"
-            )
+            assert self.now < self.start + LIMIT, f"no end in sight: closing {self.closing!r}; {self.missing()}"
         self.settle()
 
     def settle(self) -> None:
