@@ -249,14 +249,23 @@ static int frame(struct ab_quic *q, struct ab_quic_conn *c, const struct incomin
     case AB_QUIC_FRAME_DATAGRAM:
     case AB_QUIC_FRAME_DATAGRAM_LEN:
         /* RFC 9221 3: one that we have not asked for, or larger than we have said. */
-        if (f->size > c->our_max_datagram)
-            return AB_QUIC_ERROR_PROTOCOL_VIOLATION;
-        c->counts.datagrams_received++;
-        q->sink.datagram(q->sink.ctx, c, f->blob.data, f->blob.len);
-        return 0;
+        return f->size > c->our_max_datagram ? AB_QUIC_ERROR_PROTOCOL_VIOLATION : 0; /* told by tell_datagrams */
     default:
         return ab_quic_in_stream(q, c, f);
     }
+}
+
+/* The DATAGRAMs of a packet are told last, when nothing can keep the packet any more from being acknowledged: a copy of
+ * it that comes later is then known for one, and they are not told twice. */
+static void tell_datagrams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_reader r)
+{
+    struct ab_quic_frame f;
+
+    while (r.p < r.end && ab_quic_frame_next(&r, c->server, &f) == 0)
+        if ((f.type | 1) == AB_QUIC_FRAME_DATAGRAM_LEN) {
+            c->counts.datagrams_received++;
+            q->sink.datagram(q->sink.ctx, c, f.blob.data, f.blob.len);
+        }
 }
 
 static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *payload, uint32_t len, uint64_t now)
@@ -265,7 +274,7 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     struct ab_quic_reader r = {payload, payload + len};
     struct ab_quic_frame f;
     uint8_t first = in->d->data[0];
-    bool eliciting = false, probing = true, refused = false, here, newest;
+    bool eliciting = false, probing = true, refused = false, datagrams = false, here, newest;
     int rc;
 
     /* RFC 9000 17.3.1: reserved bits, only now that the packet is authentic. */
@@ -314,8 +323,8 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
         if (ab_likely(rc == 0)) {
             eliciting |= ab_quic_frame_is(f.type, AB_QUIC_ACK_ELICITING);
             probing &= ab_quic_frame_is(f.type, AB_QUIC_PROBING);
-            /* A packet with a frame that found no room will come again; a DATAGRAM in it must not be told twice. */
-            rc = ab_unlikely(refused) && (f.type | 1) == AB_QUIC_FRAME_DATAGRAM_LEN ? 0 : frame(q, c, in, &f, now);
+            datagrams |= (f.type | 1) == AB_QUIC_FRAME_DATAGRAM_LEN;
+            rc = frame(q, c, in, &f, now);
         }
         if (ab_unlikely(rc)) {
             if (rc > 0) {
@@ -332,6 +341,8 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     if (ab_unlikely(refused))
         return;
     ab_quic_ack_add(&c->ack, in->pn, eliciting, in->d->tos & 3, now);
+    if (ab_unlikely(datagrams))
+        tell_datagrams(q, c, (struct ab_quic_reader){payload, payload + len});
     if (ab_unlikely(!here) && !probing && newest) {
         if (c->disable_migration) /* 9: we have said that we do not take part in it */
             return;

@@ -447,8 +447,12 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         content = false;
     }
     /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
-    if (content && !c->probes && ab_unlikely(records_short(q, c) || ab_quic_keys_scarce(&c->keys)))
-        content = false;
+    if (content && !c->probes && ab_unlikely(records_short(q, c) || ab_quic_keys_scarce(&c->keys))) {
+        /* What is known to be lost was kept for the case that it comes late; where nothing is under way no ACK will come
+         * that would let it go. */
+        ab_quic_sent_trim(&q->blocks, &c->sent, UINT64_MAX);
+        content = !records_short(q, c) && !ab_quic_keys_scarce(&c->keys);
+    }
     /* A search for a larger MTU goes on by itself, but begins anew only where there is something to send: it must not
      * keep an idle connection alive. */
     if (may && c->rtt.sampled && (content || c->mtu.state == AB_QUIC_MTU_SEARCHING) &&

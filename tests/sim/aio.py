@@ -131,7 +131,7 @@ class Simulation:
             grease=False,
         )
         self.engine = lib.QuicEngine(
-            connections=2, messages=rng.choice((256, 512)), packets=2048, streams=rng.choice((8, 64)), stream_bytes=stream_bytes,
+            connections=2, messages=rng.choice((256, 512)), packets=2048, streams=rng.choice((128, 256)), stream_bytes=stream_bytes,
             uni_window=512, bidi_window=64, burst_packets=rng.choice((1, 16)), cc=rng.randrange(2),
             initial_window=rng.choice((0, 12_000)), pacing=rng.randrange(2), ecn=rng.randrange(2),
             no_mtu_discovery=rng.randrange(2), skip_packets=rng.choice((0, 20)), seed=rng.getrandbits(64),
@@ -398,6 +398,19 @@ class Simulation:
             self.short_sent += 1
         return True
 
+    def end_streams(self) -> None:
+        """The plans are over: whatever is open gets its end, or it holds the credit that others wait for."""
+        if self.actions[0] == 0 and self.open_keys:
+            key, stream = self.open_keys[-1]
+            if self.ours[key].excused or self.send(key, QuicSend.STREAM, 0, stream, True):
+                self.open_keys.pop()
+        if self.actions[1] == 0:
+            assert self.peer is not None
+            for stream, flow in self.theirs.items():
+                if stream >= 0 and not flow.fin and not flow.excused:
+                    flow.fin = True
+                    self.peer.send_stream_data(stream, b"", True)
+
     def reply(self) -> None:
         while self.replies and not self.closed:
             key = len(self.ours)
@@ -511,6 +524,7 @@ class Simulation:
             and self.actions == [0, 0]
             and len(self.fates) == len(self.tokens)
             and not self.replies
+            and not self.open_keys
             and self.short_got == self.short_sent
             and all(
                 f.datagram or f.excused or (f.got == len(f.data) and f.got_fin == f.fin)
@@ -590,8 +604,9 @@ class Simulation:
                 self.next_ping = self.now + SECOND
                 assert self.peer is not None
                 self.peer.send_ping(0)
-            if self.adopted and not self.closing:
+            if self.adopted and self.peer_ready and not self.closing and not self.closed:
                 self.reply()
+                self.end_streams()
             self.turn()
             self.peer_turn()
             if not self.closing and (self.done() or (self.early_close and self.peer_ready and self.adopted and self.now > self.start + 2 * SECOND)):  # fmt: skip

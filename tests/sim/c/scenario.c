@@ -167,7 +167,8 @@ void scenario_draw(struct world *w)
         }
         break;
     case 2: /* nobody closes */
-        w->idle_end = w->idle_ns && !configs[0].keep_alive_ms && !configs[1].keep_alive_ms;
+        w->idle_end = w->idle_ns && !configs[0].keep_alive_ms && !configs[1].keep_alive_ms &&
+                      !configs[0].key_update_packets && !configs[1].key_update_packets;
         break;
     case 3:
         w->drop_end = true;
