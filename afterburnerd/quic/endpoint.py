@@ -203,11 +203,11 @@ class Endpoint:
     def timer(self, now: float) -> None:
         while self._buried_first and (first := next(iter(self._buried_first.items())))[1] <= now:
             del self._buried_first[first[0]]
-        for shake in [s for s in self.shakes.values() if s.due is not None and s.due <= now]:
+        for shake in [s for s in self.shakes.values() if s.when is not None and s.when <= now]:
             self._poll(shake, now)
 
     def due(self) -> float | None:
-        times = [s.due for s in self.shakes.values() if s.due is not None]
+        times = [s.when for s in self.shakes.values() if s.when is not None]
         times += itertools.islice(self._buried_first.values(), 1)
         return min(times, default=None)
 

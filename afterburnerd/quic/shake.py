@@ -70,7 +70,7 @@ class Shake:
         self.deadline = deadline  # of the handshake; no more after COMPLETE
         self.completed_at: float | None = None
         self.own_cid = front.cid
-        self.due: float | None = now  # when `poll` has something to do without a datagram
+        self.when: float | None = now  # as `due` tells it; moves with `poll` alone, so that looking costs nothing
 
     def receive(self, datagram: bytes, remote: Address, now: float) -> None:
         """A datagram that the endpoint found to be this connection's."""
@@ -92,7 +92,7 @@ class Shake:
     def poll(self, now: float) -> list[bytes]:
         """What is to be sent now. Call it after every datagram and timer: the state moves here."""
         datagrams = self._poll(now)
-        self.due = self._due()
+        self.when = self._due()
         return datagrams
 
     def _poll(self, now: float) -> list[bytes]:
@@ -117,6 +117,10 @@ class Shake:
             self.completed_at = now
             self._completed(front, now)
         return datagrams
+
+    def due(self) -> float | None:
+        """When `poll` has something to do without a datagram."""
+        return self.when
 
     def _due(self) -> float | None:
         front = self.front
@@ -151,7 +155,7 @@ class Shake:
         if self.front is not None:
             self.front.wipe()
         self.front = None
-        self.due = None
+        self.when = None
         self.early = []
 
     def _completed(self, front: Front, now: float) -> None:
