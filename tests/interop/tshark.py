@@ -174,17 +174,44 @@ def read(path: Path, *keylogs: Path, port: int | Sequence[int]) -> list[Packet]:
     ports = [port] if isinstance(port, int) else list(port)
     with tempfile.TemporaryDirectory(prefix="afterburner-tshark-") as directory:
         secrets, page = Path(directory, "keys"), Path(directory, "page.pdml")
-        secrets.write_bytes(b"".join(log.read_bytes() for log in keylogs))
+        known = [line for log in keylogs for line in log.read_text().splitlines()]
         decode = [word for number in ports for word in ("-d", f"udp.port=={number},quic")]
         wanted = " || ".join(f"udp.port=={number}" for number in ports)
+        hellos = [
+            "tshark",
+            "-n",
+            "-r",
+            str(path),
+            *decode,
+            "-Y",
+            f"({wanted}) && tls.handshake.type == 1",
+            "-T",
+            "fields",
+        ]
+        seen = _tshark(*hellos, "-e", "tls.handshake.random").split()
+        secrets.write_text("\n".join([*known, *_again(known, seen)]) + "\n")
         # fmt: off
         line = ["tshark", "-n", "-r", str(path), "-o", f"tls.keylog_file:{secrets}", *decode, "-Y", wanted,
                 "-T", "pdml", "-J", "frame ip ipv6 udp quic"]
         # fmt: on
-        with page.open("wb") as out:
-            done = subprocess.run(line, stdout=out, stderr=subprocess.PIPE, timeout=600)
-        assert done.returncode == 0, f"tshark: {done.stderr.decode(errors='replace')}"
+        page.write_text(_tshark(*line))
         return list(_packets(page))
+
+
+def _tshark(*line: str) -> str:
+    done = subprocess.run(line, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"tshark: {done.stderr}"
+    return done.stdout
+
+
+def _again(known: list[str], seen: list[str]) -> list[str]:
+    """Secrets under the random by which tshark looks for them. Some clients make another ClientHello after a Retry, though RFC
+    9000 17.2.5.3 wants the same one: tshark keeps to the first, and their key log to the last. Those without a partner are
+    matched in the order of their appearance."""
+    logged = list(dict.fromkeys(line.split()[1] for line in known if len(line.split()) == 3))
+    partners = dict(zip((r for r in logged if r not in seen), (r for r in seen if r not in logged), strict=False))
+    lines = [line.split() for line in known if len(line.split()) == 3]
+    return [f"{label} {partners[random]} {secret}" for label, random, secret in lines if random in partners]
 
 
 def faults(packets: Iterable[Packet]) -> list[Packet]:

@@ -343,20 +343,6 @@ class Dialled(Connection):
         return await self.until(deadline, lambda: self.connected and not self.sent and self.sums.streams - before >= expected)  # fmt: skip
 
 
-def same_random(quic: QuicConnection) -> None:
-    """After a Retry aioquic makes another ClientHello (RFC 9000 17.2.5.3 wants the same one). Its key share stays another,
-    but with the random of the first whoever reads a capture finds the secrets in the key log."""
-    initialize = quic._initialize
-    randoms: list[bytes | None] = []
-
-    def initialize_again(peer_cid: bytes) -> None:
-        initialize(peer_cid)
-        randoms.append(quic.tls.client_random)
-        quic.tls.client_random = randoms[0]
-
-    quic._initialize = initialize_again  # type: ignore[method-assign]
-
-
 async def dial(args: argparse.Namespace, number: int, sums: Sums, ticket: SessionTicket | None) -> tuple[int, SessionTicket | None]:  # fmt: skip
     """One connection, from dialling to its end: exit code and the session to resume next time."""
     config = configuration(args)
@@ -374,7 +360,6 @@ async def dial(args: argparse.Namespace, number: int, sums: Sums, ticket: Sessio
         connection.changed.set()
 
     quic = QuicConnection(configuration=config, session_ticket_handler=keep)
-    same_random(quic)
     if args.version_negotiation:
         negotiate = quic._receive_version_negotiation_packet
 

@@ -7,7 +7,7 @@
 
 import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { writeSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync, writeSync } from 'node:fs';
 
 const BUFFER = 65536; // bytes
 const CID_LENGTH = 16; // bytes
@@ -42,6 +42,16 @@ export class Connection extends EventEmitter {
     this.received = this.acked = 0; // streams, whole
     this.established = this.ended = false;
     this.timer = null;
+    // quiche begins its key log anew with each connection: each has a file of its own, added to the one that was asked for.
+    this.keys = options.keylog ? `${options.keylog}.${number}` : null;
+    if (this.keys) quic.setKeylog(this.keys);
+  }
+
+  logKeys() {
+    if (this.keys === null) return;
+    appendFileSync(this.options.keylog, readFileSync(this.keys));
+    rmSync(this.keys);
+    this.keys = null;
   }
 
   receive(data, from) {
@@ -73,6 +83,7 @@ export class Connection extends EventEmitter {
   look() {
     if (!this.established && this.quic.isEstablished()) {
       this.established = true;
+      this.logKeys();
       this.connected();
     }
     if (this.established || this.quic.isInEarlyData()) this.take();
@@ -206,6 +217,7 @@ export class Connection extends EventEmitter {
     const theirs = this.quic.peerError(), ours = this.quic.localError();
     if (theirs === null && ours === null && !this.quic.isClosed()) return;
     this.ended = true;
+    this.logKeys();
     const error = theirs ?? ours ?? { errorCode: 0, reason: Buffer.from('timed out'), isApp: false };
     say('closed', { conn: this.number, code: error.errorCode, reason: Buffer.from(error.reason).toString(),
       application: error.isApp, by: theirs ? 'peer' : ours ? 'local' : 'idle' });

@@ -92,7 +92,6 @@ async function serve(o) {
     // After a Retry the client's destination ID is the one that the Retry gave it: it stays ours.
     const id = o.retry ? Buffer.from(header.dcid) : newId(CID_LENGTH);
     const quic = quiche.Connection.accept(id, original ?? null, local, from, config);
-    if (o.keylog) quic.setKeylog(o.keylog);
     const connection = new Connection(quic, all.length, o, network);
     all.push(connection);
     network.owns(id, connection);
@@ -172,7 +171,6 @@ async function dial(o, config, number, session) {
   const network = { local: place(socket), newId, version: QUIC_V1,
     send: (data, to) => wire.socket.send(data, to.port, to.host) };
   const quic = quiche.Connection.connect(o.address.host, newId(CID_LENGTH), network.local, o.address, config);
-  if (o.keylog) quic.setKeylog(o.keylog);
   if (session) quic.setSession(session);
   const connection = new Connection(quic, number, o, network);
   await wire.listen(socket);
