@@ -296,7 +296,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 
         switch (op % 10) {
         case 0: /* a datagram as it is */
-            len = (uint32_t)AB_MIN(choose(&c), c.left);
+            len = choose(&c);
+            len = (uint32_t)AB_MIN(len, c.left);
             memcpy(scratch, c.p, len);
             if (op & 0x80 && len > 9)
                 memset(scratch + 1, 0xa0, 8), scratch[0] = 0x40 | (scratch[0] & 0x3f);
@@ -309,7 +310,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         case 2:
         case 3: /* frames */
             how = choose(&c);
-            len = (uint32_t)AB_MIN(choose(&c) + (op & 0x80 ? 256 : 0), c.left);
+            len = choose(&c) + (op & 0x80 ? 256 : 0);
+            len = (uint32_t)AB_MIN(len, c.left);
             say(s, c.p, len, (uint8_t)how, op & 0x40 ? 40001 : 40000);
             c.p += len;
             c.left -= len;
