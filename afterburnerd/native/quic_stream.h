@@ -44,10 +44,15 @@ static inline bool ab_quic_idset_over(const struct ab_quic_idset *s, uint64_t n)
 void ab_quic_idset_slide(struct ab_quic_idset *s);
 static inline void ab_quic_idset_end(struct ab_quic_idset *s, uint64_t n)
 {
-    s->bits[(n & s->mask) / 64] |= 1ULL << (n % 64);
     s->over++;
-    if (n == s->base)
-        ab_quic_idset_slide(s);
+    if (ab_likely(n == s->base)) {
+        /* In order: its bit was never set, and needs not be. */
+        s->base++;
+        if (ab_unlikely(s->bits[(s->base & s->mask) / 64] >> (s->base % 64) & 1))
+            ab_quic_idset_slide(s);
+        return;
+    }
+    s->bits[(n & s->mask) / 64] |= 1ULL << (n % 64);
 }
 
 /* ab_quic_idset_goal: the limit that the peer may be told: as many open streams as the credit says, as long as each has
