@@ -160,8 +160,22 @@ ENGINES = tuple(BUILDERS)
 
 
 @functools.cache
+def _command(engine: str) -> tuple[str, ...] | Unavailable:
+    try:
+        return _build(engine)
+    except (Unavailable, OSError, subprocess.SubprocessError) as why:
+        return Unavailable(str(why))
+
+
 def command(engine: str) -> tuple[str, ...]:
-    """How to call a peer; builds it where that is due. Unavailable where it cannot be had."""
+    """How to call a peer; builds it where that is due. Unavailable where it cannot be had: tried once a process."""
+    found = _command(engine)
+    if isinstance(found, Unavailable):
+        raise found
+    return found
+
+
+def _build(engine: str) -> tuple[str, ...]:
     source, target = SOURCES / engine, BUILT / engine
     target.mkdir(parents=True, exist_ok=True)
     stamp = target / "built.json"

@@ -15,7 +15,6 @@ import pytest
 
 from tests.interop import peers
 
-pytestmark = pytest.mark.timeout(600)  # the first test that asks for an engine builds it
 ENOUGH = 4  # engines that must run where CI is set
 MANY = 2000
 SIZE = 235  # bytes: a usual transaction

@@ -24,7 +24,7 @@ PCAP_HEADER = 24  # bytes of a classic capture file
 RECORD_HEADER = 16
 ETHERNET_IPV4_UDP = 42  # bytes before the payload
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.privileged]
+pytestmark = pytest.mark.privileged
 
 
 @pytest.fixture(scope="module", autouse=True)
