@@ -88,6 +88,16 @@ class CloseRequest(Message, frozen=True):
     reason: str = ""
 
 
+class TraceRequest(Message, frozen=True):
+    """Write files of what connections do (qlog), or of their keys (keylog), or no longer -> Traced."""
+
+    kind: Literal["qlog", "keylog"]
+    on: bool
+    connections: tuple[str, ...] = ()  # names and numbers
+    every: bool = False  # all that there are
+    new: bool = False  # those to come
+
+
 class SendRequest(Message, frozen=True):
     """Send a message on a connection, on a stream of its own -> Accepted, with its token."""
 
@@ -104,6 +114,7 @@ Request = (
     | DialRequest
     | CloseRequest
     | SendRequest
+    | TraceRequest
 )
 
 
@@ -263,8 +274,15 @@ class Accepted(Message, frozen=True):
     token: int = 0  # of a message
 
 
-Reply = Pong | Status | ReloadResult | RunningConfig | Connections | Accepted | Failure
-R = TypeVar("R", Pong, Status, ReloadResult, RunningConfig, Connections, Accepted)
+class Traced(Message, frozen=True):
+    """Tracing is switched."""
+
+    files: tuple[str, ...] = ()  # that are written
+    connections: int = 0  # that it concerns, beside those to come
+
+
+Reply = Pong | Status | ReloadResult | RunningConfig | Connections | Accepted | Traced | Failure
+R = TypeVar("R", Pong, Status, ReloadResult, RunningConfig, Connections, Accepted, Traced)
 
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 _replies: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)

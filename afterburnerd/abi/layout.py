@@ -280,6 +280,17 @@ class QuicSend(IntEnum):
     UNI_OPEN = 4  # opens a unidirectional stream that stays open
 
 
+class QuicQlog(IntEnum):
+    """What an event QLOG tells; in brackets its body."""
+
+    NONE = 0  # nothing
+    SENT = 1  # packet sent; number: of the packet, token: its bytes, by: key phase, is_app 1: cut [quic_qlog_frame ...]
+    RECEIVED = 2  # packet received, likewise
+    LOST = 3  # packet declared lost; number, token as above; by 0: reordering threshold, 1: time threshold
+    METRICS = 4  # state of loss recovery and congestion control [quic_qlog_metrics]
+    MISSED = 5  # events that found no room; number: how many
+
+
 class QuicCommandKind(IntEnum):
     """What a command asks for; in brackets the body behind struct quic_command."""
 
@@ -315,7 +326,7 @@ class QuicEventKind(IntEnum):
     DONE = 9  # fate of a message: token, code: enum quic_outcome, number: when it was first sent, ns
     CLOSED = 10  # by: enum quic_close, code, is_app, number: frame type [quic_closed, then reason]
     KEYS = 11  # for a key log; number: generation, code 1: our sending secret, 0: the peer's [secret]
-    QLOG = 12  # what happened, for qlog; code: which [see there]
+    QLOG = 12  # what happened, for qlog; code: enum quic_qlog, which says what else
     STREAM = 13  # answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID
     REFUSED = 14  # a command was refused: number, code: negated AB_QUIC_E..., token of a SEND
     EARLY = 15  # 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range]
@@ -955,6 +966,49 @@ class QuicData(msgspec.Struct, frozen=True):
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
         return cls(conn=v[0], stream=v[1], offset=v[2], fin=v[3], reset=v[4])
+
+
+class QuicQlogFrame(msgspec.Struct, frozen=True):
+    """In front of each frame of a packet in an event QLOG; `len` bytes of the frame follow, those before its data."""
+
+    len: int = 0  # bytes of the frame's head, which follow
+    data: int = 0  # bytes of data behind it, left out (of PADDING: all bytes but one)
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<HH")
+    SIZE: ClassVar[int] = 4
+    OFFSETS: ClassVar[dict[str, int]] = {"len": 0, "data": 2}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.len, self.data)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(len=v[0], data=v[1])
+
+
+class QuicQlogMetrics(msgspec.Struct, frozen=True):
+    """Recovery and congestion control."""
+
+    srtt_ns: int = 0  # smoothed round-trip time
+    rttvar_ns: int = 0  # its variation
+    min_rtt_ns: int = 0  # smallest round-trip time
+    latest_rtt_ns: int = 0  # latest round-trip time
+    cwnd: int = 0  # congestion window, bytes
+    in_flight: int = 0  # bytes under way
+    pto_count: int = 0  # probe timeouts in a row
+
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQ")
+    SIZE: ClassVar[int] = 56
+    OFFSETS: ClassVar[dict[str, int]] = {"srtt_ns": 0, "rttvar_ns": 8, "min_rtt_ns": 16, "latest_rtt_ns": 24, "cwnd": 32, "in_flight": 40, "pto_count": 48}
+
+    def pack(self) -> bytes:
+        return self.LAYOUT.pack(self.srtt_ns, self.rttvar_ns, self.min_rtt_ns, self.latest_rtt_ns, self.cwnd, self.in_flight, self.pto_count)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        v = cls.LAYOUT.unpack_from(data, offset)
+        return cls(srtt_ns=v[0], rttvar_ns=v[1], min_rtt_ns=v[2], latest_rtt_ns=v[3], cwnd=v[4], in_flight=v[5], pto_count=v[6])
 
 
 class QuicRows(msgspec.Struct, frozen=True):

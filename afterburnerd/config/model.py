@@ -680,6 +680,36 @@ class Quic(Table, frozen=True):
             why="a transaction is worth most when it leaves at once, and windows are seldom full",
         ),
     ] = False
+    trace_dir: Annotated[
+        str,
+        key(
+            "Where `afterburnerctl qlog` and `afterburnerctl keylog` write, for each connection that is traced. Empty: "
+            "`trace` in `daemon.run_dir`.",
+            reload="live",
+            why="goes with the daemon; choose a place on a disk to keep them",
+            pattern=r"^(/.*)?$",
+            shape="an absolute path",
+        ),
+    ] = ""
+    trace_bytes: Annotated[
+        int,
+        key(
+            "Largest size of each such file, together with the one before it (`.1`).",
+            reload="live",
+            unit="bytes",
+            why="some 20,000 packets; 64 files are kept at most",
+            ge=65_536,
+            le=1 << 40,
+        ),
+    ] = 4_194_304
+    allow_keylog: Annotated[
+        bool,
+        key(
+            "Allow `afterburnerctl keylog`, which writes the keys of connections to files.",
+            reload="live",
+            why="whoever has them reads, from a capture, all that was said: for test networks",
+        ),
+    ] = False
     early_data: Annotated[
         bool,
         key(

@@ -197,6 +197,17 @@ enum ab_quic_send {
     AB_QUIC_SEND_END = 5,
 };
 
+/* what an event QLOG tells; in brackets its body */
+enum ab_quic_qlog {
+    AB_QUIC_QLOG_NONE = 0, /* nothing */
+    AB_QUIC_QLOG_SENT = 1, /* packet sent; number: of the packet, token: its bytes, by: key phase, is_app 1: cut [quic_qlog_frame ...] */
+    AB_QUIC_QLOG_RECEIVED = 2, /* packet received, likewise */
+    AB_QUIC_QLOG_LOST = 3, /* packet declared lost; number, token as above; by 0: reordering threshold, 1: time threshold */
+    AB_QUIC_QLOG_METRICS = 4, /* state of loss recovery and congestion control [quic_qlog_metrics] */
+    AB_QUIC_QLOG_MISSED = 5, /* events that found no room; number: how many */
+    AB_QUIC_QLOG_END = 6,
+};
+
 /* what a command asks for; in brackets the body behind struct quic_command */
 enum ab_quic_command_kind {
     AB_QUIC_COMMAND_NONE = 0, /* nothing */
@@ -231,7 +242,7 @@ enum ab_quic_event_kind {
     AB_QUIC_EVENT_DONE = 9, /* fate of a message: token, code: enum quic_outcome, number: when it was first sent, ns */
     AB_QUIC_EVENT_CLOSED = 10, /* by: enum quic_close, code, is_app, number: frame type [quic_closed, then reason] */
     AB_QUIC_EVENT_KEYS = 11, /* for a key log; number: generation, code 1: our sending secret, 0: the peer's [secret] */
-    AB_QUIC_EVENT_QLOG = 12, /* what happened, for qlog; code: which [see there] */
+    AB_QUIC_EVENT_QLOG = 12, /* what happened, for qlog; code: enum quic_qlog, which says what else */
     AB_QUIC_EVENT_STREAM = 13, /* answer to SEND of BIDI_OPEN or UNI_OPEN: token, number: stream ID */
     AB_QUIC_EVENT_REFUSED = 14, /* a command was refused: number, code: negated AB_QUIC_E..., token of a SEND */
     AB_QUIC_EVENT_EARLY = 15, /* 0-RTT packets were acknowledged (code 0) or lost (code 1) [quic_range] */
@@ -488,6 +499,25 @@ struct ab_quic_data {
     uint8_t pad[6]; /* zero */
 };
 _Static_assert(sizeof(struct ab_quic_data) == 32, "struct ab_quic_data changed size");
+
+/* in front of each frame of a packet in an event QLOG; `len` bytes of the frame follow, those before its data */
+struct ab_quic_qlog_frame {
+    uint16_t len; /* bytes of the frame's head, which follow */
+    uint16_t data; /* bytes of data behind it, left out (of PADDING: all bytes but one) */
+};
+_Static_assert(sizeof(struct ab_quic_qlog_frame) == 4, "struct ab_quic_qlog_frame changed size");
+
+/* recovery and congestion control */
+struct ab_quic_qlog_metrics {
+    uint64_t srtt_ns; /* smoothed round-trip time */
+    uint64_t rttvar_ns; /* its variation */
+    uint64_t min_rtt_ns; /* smallest round-trip time */
+    uint64_t latest_rtt_ns; /* latest round-trip time */
+    uint64_t cwnd; /* congestion window, bytes */
+    uint64_t in_flight; /* bytes under way */
+    uint64_t pto_count; /* probe timeouts in a row */
+};
+_Static_assert(sizeof(struct ab_quic_qlog_metrics) == 56, "struct ab_quic_qlog_metrics changed size");
 
 /* first bytes of a worker's table of connections in shared memory (connections.py); rows follow */
 struct ab_quic_rows {

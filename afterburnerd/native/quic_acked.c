@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "quic_conn.h"
+#include "quic_qlog.h"
 
 #define REORDER_MIN 3   /* kPacketThreshold (RFC 9002 6.1.1) */
 #define REORDER_MAX 128 /* as far as it may grow with what was seen to come late */
@@ -172,6 +173,8 @@ int ab_quic_in_ack(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     c->pto_count = 0;
     c->probes = 0;
     ab_quic_detect_loss(q, c, sum.largest_sent_ns, ce, now);
+    if (ab_quic_qlog_on(c))
+        ab_quic_qlog_metrics(q, c, now);
     ab_quic_conn_ready(q, c);
     return 0;
 }
@@ -201,6 +204,8 @@ void ab_quic_detect_loss(struct ab_quic *q, struct ab_quic_conn *c, uint64_t lar
         }
         p->state = AB_QUIC_SENT_LOST;
         c->counts.packets_lost++;
+        if (ab_quic_qlog_on(c))
+            ab_quic_qlog_lost(q, c, pn, p->size, pn + c->reorder > s->largest_acked, now);
         if (p->flags & AB_QUIC_SENT_IN_FLIGHT && p->path == c->path_epoch) {
             if (p->flags & AB_QUIC_SENT_PROBE) {
                 ab_quic_cc_forget(&c->cc, p->size);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "quic_build.h"
+#include "quic_qlog.h"
 
 /* CONNECTION_CLOSE may still be sealed when a key is used up: as many as can be asked for in 3 PTO, rate-limited. */
 #define LAST_WORDS 256
@@ -103,6 +104,8 @@ void ab_quic_builder_finish(struct ab_quic_builder *b, uint64_t now)
     op->len = (uint32_t)(b->p - b->start);
     op->header_len = b->header_len;
     op->number_off = b->number_off;
+    if (ab_quic_qlog_on(c))
+        ab_quic_qlog_packet(q, c, AB_QUIC_QLOG_SENT, b->pn, c->keys.tx_generation, b->start, op->len, out->len, now);
     c->keys.sealed++;
     c->counts.packets_sent++;
     c->counts.bytes_sent += out->len;

@@ -128,6 +128,7 @@ struct ab_quic_conn {
     bool pace_blocked;      /* waits for the pacer */
     uint8_t exponent;       /* the peer's ack_delay_exponent */
     uint8_t trace;          /* bits of ab_quic_trace */
+    uint32_t qlog_missed;   /* events QLOG that found no room, and were not told of yet */
     uint32_t acks_alone;    /* packets sent since one that demanded an ACK */
     uint32_t path_epoch;    /* counts new beginnings of congestion control: packets of former ones do not concern it */
     uint32_t reorder;       /* how many later packets must be acknowledged for one to be lost (kPacketThreshold) */

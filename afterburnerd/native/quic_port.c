@@ -87,6 +87,10 @@ static bool on_event(void *ctx, const struct ab_quic_event *e, const void *body)
 {
     struct ab_quic_port *p = ctx;
 
+    /* What is only good to know must not be in the way of what has to be known. */
+    if (ab_unlikely(e->kind == AB_QUIC_EVENT_QLOG) &&
+        ab_quic_ring_room(&p->events) <= (p->events.mask + 1) / STRAY_SHARE)
+        return false;
     if (!tell(p, e, body))
         return false;
     if (ab_unlikely(e->kind == AB_QUIC_EVENT_CLOSED && e->length >= sizeof(struct ab_quic_closed)))

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "quic_conn.h"
+#include "quic_qlog.h"
 
 struct incoming {
     struct ab_quic_conn *conn;
@@ -318,6 +319,8 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
         c->paths[AB_QUIC_PATH_ACTIVE].received += in->d->len;
     c->idle_from_ns = now;
     c->unpaired = false;
+    if (ab_quic_qlog_on(c))
+        ab_quic_qlog_packet(q, c, AB_QUIC_QLOG_RECEIVED, in->pn, in->generation, payload, len, in->d->len, now);
     do {
         rc = ab_quic_frame_next(&r, c->server, &f);
         if (ab_likely(rc == 0)) {

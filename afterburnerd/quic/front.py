@@ -72,6 +72,16 @@ class Secrets(msgspec.Struct):
         return bool(self.send and self.receive)
 
 
+class SecretLines:
+    """What aioquic takes for the file of a key log."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.write = tell
+
+    def flush(self) -> None:
+        """Nothing waits."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     code: int  # transport error, or the application's where frame_type is None
     frame_type: int | None
@@ -90,6 +100,7 @@ class FrontSettings(msgspec.Struct, frozen=True):
     cipher_suites: tuple[CipherSuite, ...] = tuple(CIPHER_SUITES)
     ask_certificate: bool = True  # server: from clients, as validators do (none is no failure)
     datagram_size: int = INITIAL_MIN  # bytes of our handshake datagrams: fits every path
+    tell_secrets: Callable[[str], None] | None = None  # for a key log: lines with the handshake's secrets
 
 
 class Front(QuicConnection):
@@ -131,6 +142,7 @@ class Front(QuicConnection):
                 max_datagram_frame_size=settings.params.max_datagram_frame_size or None,
                 max_datagram_size=settings.datagram_size,
                 private_key=settings.identity.key,
+                secrets_log_file=SecretLines(settings.tell_secrets) if settings.tell_secrets else None,  # type: ignore[arg-type]
                 server_name=server_name or None,
                 session_ticket=ticket,
                 supported_versions=[VERSION_1],

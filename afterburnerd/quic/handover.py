@@ -102,6 +102,7 @@ class Connection:
     __slots__ = (
         "began",
         "cids",
+        "client_random",
         "confirmed_at",
         "endpoint",
         "engine",
@@ -131,6 +132,7 @@ class Connection:
         self.remote = shake.remote
         self.path = path
         self.name = front.configuration.server_name or ""  # client: the SNI
+        self.client_random: bytes = front.hello.client_random or b""  # names it in a key log; everybody saw it pass
         self.peer = front.peer.public  # key that the peer proved; empty: none
         self.cids: dict[int, bytes] = {shake.own_cid.seq: shake.own_cid.cid}
         self.next_seq = 1

@@ -74,6 +74,9 @@ class QuicOff:
     def close_named(self, what: str, code: int, reason: str) -> None:
         raise Refusal(HOW, EXIT_UNREACHABLE)
 
+    def trace(self, request: control.TraceRequest) -> control.Traced:
+        raise Refusal(HOW, EXIT_UNREACHABLE)
+
     def connections(self) -> control.Connections:
         return control.Connections()
 
