@@ -162,6 +162,18 @@ def _quic(commands: Any) -> None:
     close.add_argument("connection", metavar="NAME|NUMBER", help="as `connections` shows it")
     close.add_argument("--code", metavar="N", type=int, default=0, help="application error code (default: 0)")
     close.add_argument("--reason", metavar="TEXT", default="", help="reason phrase")
+    for kind, text in (
+        ("qlog", "write what QUIC connections do into files, for tools that read qlog"),
+        ("keylog", "write the keys of QUIC connections into files, for Wireshark"),
+    ):
+        trace = _command(commands, kind, text, f"quic:{kind}")
+        trace.add_argument("switch", choices=("on", "off"), metavar="on|off", help="begin, or end")
+        trace.add_argument(
+            "connections",
+            metavar="WHO",
+            nargs="+",
+            help="names or numbers, as `connections` shows them; all: those that there are; new: those to come",
+        )
     send = _command(commands, "send", "send one message on a QUIC connection, on a stream of its own", "quic:send")
     send.add_argument("connection", metavar="NAME", help="as `connections` shows it")
     send.add_argument("file", metavar="FILE", nargs="?", default="-", help="its bytes (default: standard input)")

@@ -1,10 +1,11 @@
-"""`afterburnerctl dial`, `close`, `send`: what can be asked of the running daemon about its QUIC connections."""
+"""`afterburnerctl dial`, `close`, `send`, `qlog`, `keylog`: what can be asked of the running daemon about its QUIC connections."""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Literal
 
 from afterburnerd.abi.control import (
     Accepted,
@@ -12,6 +13,8 @@ from afterburnerd.abi.control import (
     ControlClient,
     DialRequest,
     SendRequest,
+    Traced,
+    TraceRequest,
 )
 from afterburnerd.cli import EXIT_OK, EXIT_USAGE, ToolError
 from afterburnerd.ctl.base import find_daemon, print_json
@@ -48,6 +51,35 @@ def send(args: Namespace) -> int:
     with ControlClient(find_daemon(args).run_dir) as daemon:
         answer = daemon.ask(SendRequest(connection=args.connection, data=data), Accepted)
     _say(args, answer, f"message {answer.token} of {len(data)} bytes waits for its acknowledgement")
+    return EXIT_OK
+
+
+def qlog(args: Namespace) -> int:
+    return _trace(args, "qlog")
+
+
+def keylog(args: Namespace) -> int:
+    return _trace(args, "keylog")
+
+
+def _trace(args: Namespace, kind: Literal["qlog", "keylog"]) -> int:
+    who = tuple(args.connections)
+    request = TraceRequest(
+        kind=kind,
+        on=args.switch == "on",
+        connections=tuple(w for w in who if w not in ("all", "new")),
+        every="all" in who,
+        new="new" in who,
+    )
+    with ControlClient(find_daemon(args).run_dir) as daemon:
+        answer = daemon.ask(request, Traced)
+    if args.json:
+        print_json(answer)
+        return EXIT_OK
+    print(
+        "\n".join(answer.files) if answer.files else f"{kind} {args.switch}: {answer.connections} connections", end=""
+    )
+    print(f"{chr(10) if answer.files else ' '}and those to come" if request.new else "")
     return EXIT_OK
 
 

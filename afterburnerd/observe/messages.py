@@ -291,3 +291,10 @@ QUIC_DIAL_FAILED = _message(
     "cannot connect {name}: {reason}",
     "It is tried again, with pauses of up to 5 s; only the first failures in a row are logged.",
 )
+QUIC_TRACE_FAILED = _message(
+    "QUIC_TRACE_FAILED",
+    "c1e64a0ab2c84f0f8a2f0d9d8f2b7a16",
+    WARNING,
+    "cannot trace a connection: {reason}",
+    "The connection goes on; no more is written of it. Make room, or choose another quic.trace_dir, and switch it on again.",
+)

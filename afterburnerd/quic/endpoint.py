@@ -200,6 +200,12 @@ class Endpoint:
         else:
             self._long(datagram, remote, now)
 
+    def adjust(self, settings: FrontSettings) -> None:
+        """For handshakes to come."""
+        self.settings = settings
+        if self.acceptor is not None:
+            self.acceptor.settings = settings
+
     def timer(self, now: float) -> None:
         while self._buried_first and (first := next(iter(self._buried_first.items())))[1] <= now:
             del self._buried_first[first[0]]

@@ -281,6 +281,9 @@ class Front(QuicConnection):
         if epoch != Epoch.ONE_RTT:
             super()._update_traffic_key(direction, epoch, cipher_suite, secret)
             return
+        if self.settings.tell_secrets is not None:
+            side = "CLIENT" if self._is_client == (direction == Direction.ENCRYPT) else "SERVER"
+            self.settings.tell_secrets(f"{side}_TRAFFIC_SECRET_0 {self.tls.client_random.hex()} {secret.hex()}\n")
         if self.secrets is None or self.secrets.suite != cipher_suite:
             self.secrets = Secrets(suite=cipher_suite)
         if direction == Direction.ENCRYPT:

@@ -7,7 +7,9 @@
 Off, nothing of this costs the engine more than a bit that it looks at. A key log opens everything that was or will be said on
 a connection to whoever has the file and a capture of the packets; so the configuration has to allow it (`quic.allow_keylog`),
 and it is for test networks. It has the form of SSLKEYLOGFILE, which Wireshark and tshark take. Of a connection that is traced
-from its beginning (`new`) it has the handshake's secrets as well, which aioquic tells.
+from its beginning (`new`) it has the secrets of the handshake and of generation 0, from which all others follow. Of one
+that is under way already it has what the engine still knows: our present secret and, since keys are derived ahead, the
+peer's next one, which opens nothing before the next key update. So `new` is what one wants.
 
 Files are ours alone (0600), and bounded: one that has grown to half of `quic.trace_bytes` becomes NAME.1, in place of the one
 before; of more than FILES_MAX the oldest go.
@@ -81,6 +83,7 @@ class _Traced:
         self.files: dict[Kind, TraceFile] = {}
         self.writer: qlog.Writer | None = None
         self.told = 0  # bits that the engine knows of
+        self.whole = False  # its key log began with the handshake
 
     @property
     def bits(self) -> int:
@@ -176,6 +179,8 @@ class Tracer:
             return
         if event.kind == QuicEventKind.KEYS:
             ours = bool(event.code)
+            if event.number == 0 and traced.whole:
+                return  # the handshake has told it
             side = "CLIENT" if connection.is_client == ours else "SERVER"
             line = f"{side}_TRAFFIC_SECRET_{event.number} {connection.client_random.hex()} {body.hex()}\n"
             self._write(traced, "keylog", line.encode())
@@ -220,7 +225,9 @@ class Tracer:
         fresh = traced or _Traced(connection)
         if kind == "qlog":
             fresh.writer = qlog.Writer(is_client=connection.is_client, start_ns=time.monotonic_ns())
-        file.write("".join(self._hellos.pop(connection.client_random.hex(), [])).encode() if kind == "keylog" else b"")
+        lines = self._hellos.pop(connection.client_random.hex(), []) if kind == "keylog" else []
+        fresh.whole = fresh.whole or bool(lines)
+        file.write("".join(lines).encode())
         fresh.files[kind] = file
         self._traced[connection.number] = fresh
         self._tell(fresh)

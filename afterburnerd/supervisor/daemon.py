@@ -198,6 +198,8 @@ class Daemon:
                 return control.Accepted()
             case control.SendRequest():
                 return control.Accepted(token=self.quic.submit(request.connection, request.data))
+            case control.TraceRequest():
+                return self.quic.trace(request)
 
     # --- end ---------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path as FilePath
@@ -36,7 +37,7 @@ from afterburnerd.abi.layout import (
     Rule,
 )
 from afterburnerd.abi.rings import RingBroken
-from afterburnerd.cli import EXIT_CONFIG, EXIT_UNREACHABLE
+from afterburnerd.cli import EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE
 from afterburnerd.config import Config, Connect, Listen
 from afterburnerd.net.facts import Path as Way
 from afterburnerd.net.watch import Watcher
@@ -48,7 +49,18 @@ from afterburnerd.quic.cids import load_key
 from afterburnerd.quic.dial import Dial, EarlyMessage, Target
 from afterburnerd.quic.endpoint import Began, Completed, Endpoint, Failed, Forward, PeerReset, Realm
 from afterburnerd.quic.front import FrontSettings
-from afterburnerd.quic.handover import Closed, Confirmed, Connection, Done, Handover, Migrated, Opened, Refused, Step
+from afterburnerd.quic.handover import (
+    Closed,
+    Confirmed,
+    Connection,
+    Done,
+    Handover,
+    Migrated,
+    Opened,
+    Other,
+    Refused,
+    Step,
+)
 from afterburnerd.quic.identity import Identity, IdentityError
 from afterburnerd.quic.link import Link, Message
 from afterburnerd.quic.link import State as LinkState
@@ -56,6 +68,9 @@ from afterburnerd.quic.params import Params
 from afterburnerd.quic.port import KernelPort, open_socket, share, source_for
 from afterburnerd.quic.shake import Shake
 from afterburnerd.quic.tokens import Address, packed_mapped, unpacked
+from afterburnerd.quic.trace import Forbidden as KeylogForbidden
+from afterburnerd.quic.trace import Settings as TraceSettings
+from afterburnerd.quic.trace import Tracer
 from afterburnerd.supervisor.crossing import Crossings
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.keeper import Keeper
@@ -115,6 +130,7 @@ class QuicService(QuicOff):
         self._identity: Identity | None = None
         self._realm: Realm | None = None
         self._handover: Handover | None = None
+        self._tracer: Tracer | None = None
         self._seats: dict[int, Seat] = {}
         self._crossings = Crossings()
         self._ways: dict[tuple[str, str], Way] = {}  # by peer's and local address
@@ -172,6 +188,7 @@ class QuicService(QuicOff):
         except (OSError, ValueError) as error:
             raise Refusal(f"quic.reset_key: {error}", EXIT_CONFIG) from None
         self._handover = Handover(self._realm, Routes(self.device))
+        self._tracer = Tracer(self._handover, self._trace_settings(), _cannot_trace)
 
     def settings(self) -> FrontSettings:
         quic, link = self.config.quic, self.device.facts.link
@@ -186,7 +203,22 @@ class QuicService(QuicOff):
             max_stream_data_uni=quic.max_stream_bytes,
             max_streams_uni=quic.max_streams,
         )
-        return FrontSettings(identity=self._identity, params=params, alpn=(quic.alpn,))
+        return FrontSettings(
+            identity=self._identity,
+            params=params,
+            alpn=(quic.alpn,),
+            tell_secrets=self.tracer.handshake_line if quic.allow_keylog else None,
+        )
+
+    def _trace_settings(self) -> TraceSettings:
+        quic = self.config.quic
+        directory = quic.trace_dir or f"{self.config.daemon.run_dir}/trace"
+        return TraceSettings(directory, quic.trace_bytes, quic.allow_keylog)
+
+    @property
+    def tracer(self) -> Tracer:
+        assert self._tracer is not None
+        return self._tracer
 
     async def run(self) -> None:
         """For the daemon's life."""
@@ -233,6 +265,8 @@ class QuicService(QuicOff):
 
     def close(self) -> None:
         """No worker lives any more."""
+        if self._tracer is not None:
+            self._tracer.close()
         for quic_port in self.ports.values():
             quic_port.port.close()
         self.ports.clear()
@@ -252,7 +286,10 @@ class QuicService(QuicOff):
     def configure(self, config: Config) -> None:
         self.config = config
         if self._handover is not None and not self._stopping:
+            self.tracer.configure(self._trace_settings())
             self.apply()
+            for quic_port in self.ports.values():
+                quic_port.port.endpoint.adjust(self.settings())
             self._wake.set()
 
     def apply(self) -> None:
@@ -502,7 +539,7 @@ class QuicService(QuicOff):
         if isinstance(shake, Dial):
             self._early[shake.number] = shake.early_messages
         self._owners[shake.number] = port
-        self.handover.begin(shake, port.endpoint, path, worker, now)
+        self.tracer.began(self.handover.begin(shake, port.endpoint, path, worker, now))
 
     # --- ways --------------------------------------------------------------------------------------------------------
 
@@ -648,11 +685,15 @@ class QuicService(QuicOff):
                     link.done(news.token, QuicOutcome.CLOSED, 0)
             elif isinstance(news, Migrated):
                 self._migrated(news.connection)
+            elif isinstance(news, Other):
+                self.tracer.event(news.connection, news.event, news.body)
             elif isinstance(news, Closed):
+                self.tracer.closed(news, time.monotonic_ns())
                 self._closed(news, now)
 
     def _opened(self, connection: Connection, now: float) -> None:
         connection.routed_at = asyncio.get_running_loop().time()
+        self.tracer.began(connection)  # one that no engine had room for at first
         link = self._link_of.get(connection.number)
         if link is None or link.number != connection.number:
             return
@@ -761,6 +802,28 @@ class QuicService(QuicOff):
         elif not (what.isdigit() and self.close_number(int(what), code, reason)):
             raise Refusal(f'there is no connection "{what}"; `afterburnerctl connections` lists them', EXIT_UNREACHABLE)
 
+    def trace(self, request: control.TraceRequest) -> control.Traced:
+        """Refusal where it is not allowed, or there is no such connection, or the files cannot be made."""
+        known = self.handover.connections
+        chosen = dict(known) if request.every else {}
+        for what in request.connections:
+            number = self.links[what].number if what in self.links else int(what) if what.isdigit() else None
+            if number is None or number not in known:
+                raise Refusal(
+                    f'there is no connection "{what}"; `afterburnerctl connections` lists them', EXIT_UNREACHABLE
+                )
+            chosen[number] = known[number]
+        try:
+            if request.new:
+                self.tracer.switch_new(request.kind, on=request.on)
+            files = self.tracer.switch(request.kind, list(chosen.values()), on=request.on)
+        except KeylogForbidden as error:
+            raise Refusal(str(error), EXIT_PERMISSION) from None
+        except OSError as error:
+            raise Refusal(f"{error.filename or self.config.quic.trace_dir}: {error.strerror}", EXIT_CONFIG) from None
+        self._wake.set()
+        return control.Traced(files=tuple(str(path) for path in files), connections=len(chosen))
+
     def connections(self) -> control.Connections:
         now = asyncio.get_running_loop().time()
         named = {link.number: link for link in self.links.values() if link.number is not None}
@@ -807,6 +870,10 @@ class QuicService(QuicOff):
             if p.listen is not None
         )
         return control.Connections(connections=tuple(rows), listeners=listeners, trouble=dict(self.trouble))
+
+
+def _cannot_trace(why: str) -> None:
+    say(messages.QUIC_TRACE_FAILED, reason=why)
 
 
 def target_of(connect: Connect) -> Target:

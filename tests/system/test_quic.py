@@ -62,17 +62,19 @@ def state(daemon: Daemon) -> str:
 
 
 @contextlib.contextmanager
-def two(directory: Path, mode: str = "auto", listen: str = LISTEN, connect: str = "") -> Iterator[Two]:
+def two(
+    directory: Path, mode: str = "auto", listen: str = LISTEN, connect: str = "", quic: str = QUIC
+) -> Iterator[Two]:
     interface = f'mode = "{mode}"'
     (directory / "server").mkdir()
     (directory / "client").mkdir()
     with (
         netns.pair() as rig,
-        Daemon(rig, directory / "server", QUIC + listen, interface=interface) as server,
+        Daemon(rig, directory / "server", quic + listen, interface=interface) as server,
         Daemon(
             netns.Pair(near=rig.far, far=rig.near),
             directory / "client",
-            QUIC + connect_to(rig.near.ipv4, connect),
+            quic + connect_to(rig.near.ipv4, connect),
             interface=interface,
         ) as client,
     ):

@@ -50,7 +50,7 @@ function _shtab_afterburnerctl_using
   test "$_shtab_afterburnerctl_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace connections dial close send doctor
+set -g _shtab_afterburnerctl_commands status top stats inspect reload config 'config show' 'config check' 'config diff' trace connections dial close qlog keylog send doctor
 set -g _shtab_afterburnerctl_opts_with_value --account --code --config --count --for --interface --interval --max-size --min-size --name --peer --pin --port --program --reason --role --rule --run-dir --server-name --signature --sort --source --state --timeout
 
 complete -c afterburnerctl -e
@@ -176,6 +176,20 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l name -x -d 
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -s j -l json -d 'print JSON'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l code -x -d 'application error code (default: 0)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using close' -l reason -x -d 'reason phrase'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a qlog -d 'Write what QUIC connections do into files, for tools that read qlog.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using qlog; and test $_shtab_afterburnerctl_npos -eq 0' -ka "on off" -d 'begin, or end'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a keylog -d 'Write the keys of QUIC connections into files, for Wireshark.'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog' -s h -l help -d 'show this help message and exit'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog' -l run-dir -xka "(__fish_complete_directories)" -d 'its run directory, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog' -l name -x -d 'its name, whatever the file says'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog' -s j -l json -d 'print JSON'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using keylog; and test $_shtab_afterburnerctl_npos -eq 0' -ka "on off" -d 'begin, or end'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using; and test $_shtab_afterburnerctl_npos -eq 0' -a send -d 'Send one message on a QUIC connection, on a stream of its own.'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -s h -l help -d 'show this help message and exit'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using send' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'configuration file of the daemon'
