@@ -448,8 +448,8 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
     }
     /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
     if (content && !c->probes && ab_unlikely(records_short(q, c) || ab_quic_keys_scarce(&c->keys))) {
-        /* What is known to be lost was kept for the case that it comes late; where nothing is under way no ACK will come
-         * that would let it go. */
+        /* What is known to be lost was kept for the case that it comes late; where nothing is under way no ACK will
+         * come that would let it go. */
         ab_quic_sent_trim(&q->blocks, &c->sent, UINT64_MAX);
         content = !records_short(q, c) && !ab_quic_keys_scarce(&c->keys);
     }

@@ -1,5 +1,5 @@
-/* Writes rows of connections as fast as it can, until its standard input ends: all figures of a row are the same number,
- * so that a reader recognises a torn one. Every eighth is a connection that ends. usage: rows_hammer PATH */
+/* Writes rows of connections as fast as it can, until its standard input ends: all figures of a row are the same
+ * number, so that a reader recognises a torn one. Every eighth is a connection that ends. usage: rows_hammer PATH */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
