@@ -70,7 +70,7 @@ class Shake:
         self.deadline = deadline  # of the handshake; no more after COMPLETE
         self.completed_at: float | None = None
         self.own_cid = front.cid
-        self.when: float | None = now  # as `due` tells it; moves with `poll` alone, so that looking costs nothing
+        self.when: float | None = now  # moves with `poll` alone, so that looking costs nothing
 
     def receive(self, datagram: bytes, remote: Address, now: float) -> None:
         """A datagram that the endpoint found to be this connection's."""
@@ -118,6 +118,7 @@ class Shake:
             self._completed(front, now)
         return datagrams
 
+    @property
     def due(self) -> float | None:
         """When `poll` has something to do without a datagram."""
         return self.when
