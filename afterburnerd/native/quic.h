@@ -1,25 +1,39 @@
 /* The QUIC engine: 1-RTT connections whose handshakes others have made (RFC 9000, 9001, 9002, 9221). Sans-I/O.
  *
- *                 ab_quic_adopt, _send, _close ...            (commands of the supervisor, a bounded number a turn)
+ *                 ab_quic_adopt, _send, _close ...          commands of the supervisor, a bounded number a turn
  *                            |
- *   datagrams --> ab_quic_rx |                               sink: data, reset, datagram   what peers sent
- *                       \    v                                     done                    the fate of what we sent
- *                        [ struct ab_quic ] ----------------->     event                   what the supervisor must
- * know /    ^ datagrams <-- ab_quic_tx '-- ab_quic_deadline            (how long a caller may sleep)
+ *                            v                             sink:
+ *   datagrams --> ab_quic_rx .                              data, reset, datagram   what peers sent
+ *                        [ struct ab_quic ] ------------->  done                    the fate of what we sent
+ *   datagrams <-- ab_quic_tx .                              event                   what the supervisor must know
  *
- * No system call, no clock (time is an argument: u64 ns, monotonic), no allocation after ab_quic_init, no globals but
+ *                 ab_quic_deadline                           how long a caller may sleep
+ *
+ * No system call, no clock (time is an argument: u64 ns, monotonic), no allocation after ab_quic_new, no globals but
  * constants. One engine belongs to one thread. The pools are shared by all connections: a warm connection costs its
  * struct and nothing else, a hot one takes from the pools what it needs, and whoever finds a pool empty is pushed back.
  *
  * Rooms behind this header, one concept each:
  *
- *   quic_conn     one connection: state, limits, timers; its death
- *   quic_recv     packets in: protection, numbers, dispatch of frames     quic_streams_in   what peers' streams bring
- *   quic_send     packets out: what goes into the next one                quic_slot         data on its way, in slots
- *   quic_sent     records of sent packets: acknowledgement, loss          quic_stream       objects of longer streams
- *   quic_cids     connection IDs of both sides                            quic_path         paths, validation,
- * migration quic_keys     generations of keys                                     quic_timer        which connection is
- * due next quic_engine   the table of connections, adoption, bursts
+ *   | quic_engine   the table of connections, bursts
+ *   | quic_adopt    adoption, and what the supervisor adds later
+ *   | quic_conn     one connection: state, limits, timers; its death
+ *   | quic_recv     packets in: protection, numbers, frames by type
+ *   | quic_in       what peers' streams bring
+ *   | quic_acked    acknowledgement, loss, probes
+ *   | quic_send     what goes into the next packet
+ *   | quic_build    header, frames, record: a packet being written
+ *   | quic_message  what callers want to have sent
+ *   | quic_out      fates of what is on its way; streams, sending
+ *   | quic_events   what the sink is owed
+ *   | quic_qlog     what happened, for qlog
+ *   | quic_slot     data on its way, in slots
+ *   | quic_sent     records of sent packets
+ *   | quic_stream   windows and objects of streams
+ *   | quic_cids     connection IDs of both sides
+ *   | quic_path     paths, validation, migration
+ *   | quic_keys     generations of keys
+ *   | quic_timer    which connection is due next
  *
  * Leaves without state of a connection: quic_varint, quic_frame, quic_tparams, quic_ack, quic_rtt, quic_cc, quic_mtu,
  * quic_ecn, quic_crypto. */
@@ -31,13 +45,11 @@
 #include "eth.h"
 
 /* Why a call was refused. Nothing of the call took place. */
-#define AB_QUIC_EFULL (-1021)   /* no room now: try again when something was acknowledged (push back) */
-#define AB_QUIC_ECLOSED (-1022) /* the connection is closing, or not there */
-#define AB_QUIC_ETOOLONG                                                                                               \
-    (-1023)                     /* longer than can ever be sent: more slots than there are, DATAGRAM over its limit    \
-                                 */
-#define AB_QUIC_ESTREAM (-1024) /* no such stream, or it cannot be sent on (any more) */
-#define AB_QUIC_EABSENT (-1025) /* the peer does not take it: DATAGRAM not negotiated */
+#define AB_QUIC_EFULL (-1021)    /* no room now: try again when something was acknowledged (push back) */
+#define AB_QUIC_ECLOSED (-1022)  /* the connection is closing, or not there */
+#define AB_QUIC_ETOOLONG (-1023) /* longer than can ever be sent: all slots, or a DATAGRAM over its limit */
+#define AB_QUIC_ESTREAM (-1024)  /* no such stream, or it cannot be sent on (any more) */
+#define AB_QUIC_EABSENT (-1025)  /* the peer does not take it: DATAGRAM not negotiated */
 #define AB_QUIC_EEARLY                                                                                                 \
     (-1026) /* not yet: a key update before the former one is acknowledged or before confirmation                      \
              */

@@ -1,7 +1,6 @@
 /* Packets in: protection off, a batch at a time; then each one's frames, one after the other.
  *
- *   datagram -> connection by its ID -> header bare -> number, key -> opened -> here before? -> key phase, path ->
- * frames
+ *   datagram -> connection by its ID -> header bare -> number, key -> opened -> seen before? -> phase, path -> frames
  *
  * Until a packet is opened nothing of it is believed, and nothing changes but counters (RFC 9001 5.5, 9.5). */
 #include <string.h>
