@@ -263,7 +263,8 @@ class ListenerStatus(Struct, frozen=True, kw_only=True):
 class Connections(Message, frozen=True):
     """QUIC, as the supervisor knows it."""
 
-    connections: tuple[ConnectionStatus, ...] = ()
+    connections: tuple[ConnectionStatus, ...] = ()  # 2,000 at most
+    total: int = 0
     listeners: tuple[ListenerStatus, ...] = ()
     trouble: dict[str, str] = {}  # listeners that could not be had, and why
 

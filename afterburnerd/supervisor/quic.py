@@ -83,6 +83,7 @@ FAST = 0.001  # seconds between two looks at events while something is under way
 SLOW = 0.02
 EAGER = 0.0002  # seconds that are spent looking for the answer to an adoption: a worker that spins has it in a tenth of that
 DIALS_MAX = 64  # dials under way at once: 100 ms of work, far below any timeout
+ROWS_MAX = 2000  # of one answer to `connections`: a message of the control socket has an end
 CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections at the end
 UDP_V4, UDP_V6 = 28, 48  # bytes of IP and UDP headers
 LEAST_MTU = 1200
@@ -124,6 +125,7 @@ class QuicService(QuicOff):
         self.watcher = watcher
         self.keepers: list[Keeper] = []
         self.links: dict[str, Link] = {}
+        self._restless: dict[str, Link] = {}  # those that are not open: all that a turn looks at
         self.ports: dict[Address, QuicPort] = {}
         self.halves: dict[Address, tuple[int, int]] = {}  # shared ports: worker and slot of the other half
         self.trouble: dict[str, str] = {}  # listeners that could not be had, by name: why
@@ -239,7 +241,7 @@ class QuicService(QuicOff):
     def _pause(self, now: float) -> float:
         if self.handover.busy or any(p.port.endpoint.shakes for p in self.ports.values()):
             return FAST
-        due = min((d for link in self.links.values() if (d := link.due()) is not None), default=now + SLOW)
+        due = min((d for link in self._restless.values() if (d := link.due()) is not None), default=now + SLOW)
         return min(SLOW, max(FAST, due - now))
 
     async def stop(self) -> None:
@@ -300,10 +302,14 @@ class QuicService(QuicOff):
             self._drop_link(name)
         for name, connect in wanted.items():
             if name not in self.links:
-                self.links[name] = Link(name, target_of(connect), room=connect.messages)
+                self._add_link(Link(name, target_of(connect), room=connect.messages))
+
+    def _add_link(self, link: Link) -> None:
+        self.links[link.name] = self._restless[link.name] = link
 
     def _drop_link(self, name: str) -> None:
         link = self.links.pop(name)
+        self._restless.pop(name, None)
         link.close()
         if link.number is not None:
             self.close_number(link.number, 0, "no longer configured")
@@ -474,8 +480,10 @@ class QuicService(QuicOff):
     def _dial(self, now: float) -> None:
         if self._stopping or not any(seat.is_up for seat in self._seats.values()):
             return
-        under_way = sum(link.state is LinkState.DIALLING for link in self.links.values())
-        for link in self.links.values():
+        if not self._restless:
+            return
+        under_way = sum(link.state is LinkState.DIALLING for link in self._restless.values())
+        for link in list(self._restless.values()):
             if under_way >= DIALS_MAX:
                 return
             if not link.wants_dial(now):
@@ -706,6 +714,7 @@ class QuicService(QuicOff):
             identity=base58.encode(connection.peer) if connection.peer else "none",
             took=f"{ms:.1f} ms",
         )
+        self._restless.pop(link.name, None)
         link.opened(self._early.pop(connection.number, ()), lambda m: self._give(connection, m), now)
 
     def _give(self, connection: Connection, message: Message) -> None:
@@ -730,6 +739,8 @@ class QuicService(QuicOff):
             if link.state is not LinkState.CLOSED:
                 say(messages.QUIC_LOST, name=link.name, reason=reason)
             link.ended(now, ours=ours)
+            if self.links.get(link.name) is link:
+                self._restless[link.name] = link
             self._wake.set()
 
     def _seat_changed(self, seat: Seat, is_up: bool) -> None:
@@ -774,7 +785,7 @@ class QuicService(QuicOff):
             key = base58.decode(pin) if pin else b""
         except ValueError as error:
             raise Refusal(str(error), EXIT_UNREACHABLE) from None
-        self.links[name] = Link(name, Target((host, port), server_name, key))
+        self._add_link(Link(name, Target((host, port), server_name, key)))
         self._wake.set()
 
     def close_number(self, number: int, code: int, reason: str) -> bool:
@@ -796,6 +807,7 @@ class QuicService(QuicOff):
         """A link by its name (it is not dialled again until the next reload), or a connection by its number."""
         if what in self.links:
             link = self.links.pop(what)
+            self._restless.pop(what, None)
             link.close()
             if link.number is not None:
                 self.close_number(link.number, code, reason)
@@ -869,7 +881,9 @@ class QuicService(QuicOff):
             for address, p in self.ports.items()
             if p.listen is not None
         )
-        return control.Connections(connections=tuple(rows), listeners=listeners, trouble=dict(self.trouble))
+        return control.Connections(
+            connections=tuple(rows[:ROWS_MAX]), total=len(rows), listeners=listeners, trouble=dict(self.trouble)
+        )
 
 
 def _cannot_trace(why: str) -> None:
