@@ -130,12 +130,13 @@ class Simulation:
             max_datagram_frame_size=rng.choice((0, 1200, 65535)),
             grease=False,
         )
+        self.we_update = rng.random() < 0.5  # keys; aioquic else: it takes both at once for two updates
         self.engine = lib.QuicEngine(
             connections=2, messages=rng.choice((256, 512)), packets=2048, streams=rng.choice((128, 256)), stream_bytes=stream_bytes,
             uni_window=512, bidi_window=64, burst_packets=rng.choice((1, 16)), cc=rng.randrange(2),
             initial_window=rng.choice((0, 12_000)), pacing=rng.randrange(2), ecn=rng.randrange(2),
             no_mtu_discovery=rng.randrange(2), skip_packets=rng.choice((0, 20)), seed=rng.getrandbits(64),
-            key_update_packets=rng.choice((0, 0, 30)), confidentiality_limit=0,
+            key_update_packets=rng.choice((0, 30)) if self.we_update else 0, confidentiality_limit=0,
         )  # fmt: skip
         self.room = rng.choice((1200, 1472, 9000))
         settings = FrontSettings(identity=IDENTITY, params=self.params, alpn=(ALPN,), cipher_suites=(self.suite,))
@@ -199,6 +200,7 @@ class Simulation:
         self.rebinds = rng.choice((0, 0, 1, 2)) if not self.client else 0
         self.next_rebind = self.start + rng.randrange(2_000) * MS
         self.early_close = rng.random() < 0.1
+        self.peer_updates = self.last_update = 0  # of keys, by aioquic
         self.replies: list[int] = []  # streams of the peer that wait for our side's end, or they are never over
         self.next_ping = 0  # of the peer, for who says nothing behind a NAT that moves is not found again
         self.packets = 0
@@ -398,6 +400,18 @@ class Simulation:
             self.short_sent += 1
         return True
 
+    def peer_updates_keys(self) -> None:
+        """aioquic does not ask whether it may: not before its last update was followed, nor within 3 PTO (RFC 9001 6.1, 6.5), nor
+        at the same time as we do."""
+        info = self.engine.info(ID)
+        assert self.peer is not None
+        if self.we_update or info is None or info["rx_generation"] != self.peer_updates:
+            return
+        if info["tx_generation"] == self.peer_updates and self.now - self.last_update > 4 * info["pto_ns"]:
+            self.peer_updates += 1
+            self.last_update = self.now
+            self.peer.request_key_update()
+
     def end_streams(self) -> None:
         """The plans are over: whatever is open gets its end, or it holds the credit that others wait for."""
         if self.actions[0] == 0 and self.open_keys:
@@ -449,7 +463,8 @@ class Simulation:
                 self.open_keys.pop(at)
             return
         elif draw < 0.95:
-            self.engine.update_keys(ID, self.now)
+            if self.we_update:
+                self.engine.update_keys(ID, self.now)
             return
         elif draw < 0.97 and self.open_keys:
             key, stream = self.open_keys.pop()
@@ -508,8 +523,8 @@ class Simulation:
                     peer.stop_stream(stream, 9)
                     return
         elif draw < 0.98:
-            if self.peer_ready:
-                peer.request_key_update()
+            if self.peer_ready and self.adopted:
+                self.peer_updates_keys()
         else:
             peer.send_ping(draw.__hash__())
 
