@@ -294,6 +294,8 @@ class Simulation:
         elif kind == "reset":
             assert self.theirs[item[2]].excused
             self.theirs[item[2]].got_fin = True
+            if not item[2] & 2 and (item[2] & 1 == 0) != self.client:
+                self.replies.append(item[2])
         elif kind == "datagram":
             flow = self.theirs[-1 - int.from_bytes(item[2][:2], "little")]
             assert flow.data == item[2] and not flow.got_fin
@@ -411,6 +413,10 @@ class Simulation:
             self.peer_updates += 1
             self.last_update = self.now
             self.peer.request_key_update()
+
+    def may_move(self) -> bool:
+        """A client must not before its handshake is confirmed (RFC 9000 9)."""
+        return self.peer is not None and self.peer._handshake_confirmed and self.adopted and not self.closing
 
     def end_streams(self) -> None:
         """The plans are over: whatever is open gets its end, or it holds the credit that others wait for."""
@@ -584,7 +590,7 @@ class Simulation:
             due = min(due, self.next_action[0])
         if self.actions[1] and self.peer_ready and not self.closing:
             due = min(due, self.next_action[1])
-        if self.rebinds and self.confirmed and not self.closing:
+        if self.rebinds and self.may_move():
             due = min(due, self.next_rebind)
         if not self.client and self.peer_ready and not self.closing:
             due = min(due, self.next_ping)
@@ -610,7 +616,7 @@ class Simulation:
                     self.act()
                 if self.actions[1] and self.peer_ready and not self.closing and self.next_action[1] <= self.now:
                     self.peer_act()
-            if self.rebinds and self.confirmed and not self.closing and self.next_rebind <= self.now:
+            if self.rebinds and self.may_move() and self.next_rebind <= self.now:
                 self.rebinds -= 1
                 self.next_rebind = self.now + self.rng.randrange(2_000) * MS
                 self.network.rebind((CLIENT[0], self.network.outside[1] + 1))
