@@ -12,10 +12,19 @@ from typing import Any
 
 import pytest
 
-from afterburnerd.abi.layout import QuicClose, QuicEventKind, QuicOutcome, QuicRefusal, QuicRole, QuicSend, QuicState
+from afterburnerd.abi.layout import (
+    QuicCid,
+    QuicClose,
+    QuicEventKind,
+    QuicOutcome,
+    QuicRefusal,
+    QuicRole,
+    QuicSend,
+    QuicState,
+)
 
 from . import seal, wire
-from .hostile import ID, REMOTE_PORT, Victim, cid, token
+from .hostile import ID, REMOTE_PORT, Victim, cid, packed, token
 from .network import MS, SECOND
 
 CLIENT, SERVER = QuicRole.CLIENT, QuicRole.SERVER
@@ -498,6 +507,29 @@ def test_new_connection_ids_whose_retirement_is_never_acknowledged_end_the_conne
         if e.closed:
             break
     assert e.closed and e.closed.code == wire.CONNECTION_ID_LIMIT_ERROR
+
+
+def test_a_connection_id_that_the_peer_wants_back_is_retired_and_used_no_more() -> None:
+    e = Victim()
+    e.say(ncid(1), ncid(2, 2))
+    assert sorted(f.sequence for f in e.of("retire_connection_id")) == [0, 1]
+    e.say(wire.PING)
+    assert e.opener.cid == cid(1, 2)
+
+
+def test_connection_ids_of_ours_are_announced_and_replaced_from_the_stock() -> None:
+    e = Victim(local_cids=3, settle=False)
+    e.drain()
+    assert sorted(f.sequence for f in e.of("new_connection_id")) == [1, 2]
+    assert all(f.token == token(0, f.sequence) and f.cid == cid(0, f.sequence) for f in e.of("new_connection_id"))
+    e.say(wire.retire_connection_id(0), cid=cid(0, 1))
+    [(_, body)] = e.event(QuicEventKind.CID_RETIRED)
+    assert QuicCid.unpack(body).seq == 0
+    assert not e.arrive(e.sealer.seal(wire.PING)), "a retired connection ID is still taken"
+    assert e.engine.stock(ID, packed(0, 3).pack()) == 1
+    e.sealer.cid = cid(0, 1)
+    e.say(wire.PING)
+    assert 3 in [f.sequence for f in e.of("new_connection_id")]
 
 
 def test_a_flood_of_retired_connection_ids_is_bounded() -> None:
