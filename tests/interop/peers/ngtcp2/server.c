@@ -17,10 +17,10 @@ static void answer(int socket, const ngtcp2_path *path, const uint8_t *data, ngt
 static void other_versions(int socket, const ngtcp2_path *path, const ngtcp2_version_cid *v)
 {
     static const uint32_t VERSIONS[] = {QUIC_V1};
-    uint8_t packet[256], unused;
-    conn_random(&unused, 1);
+    uint8_t packet[256], bits; /* those of the first byte that mean nothing (RFC 8999 6) */
+    conn_random(&bits, 1);
     answer(socket, path, packet,
-           ngtcp2_pkt_write_version_negotiation(packet, sizeof packet, unused, v->scid, v->scidlen, v->dcid, v->dcidlen,
+           ngtcp2_pkt_write_version_negotiation(packet, sizeof packet, bits, v->scid, v->scidlen, v->dcid, v->dcidlen,
                                                 VERSIONS, 1));
 }
 

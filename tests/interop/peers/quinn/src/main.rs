@@ -116,7 +116,8 @@ impl Connection {
         made
     }
 
-    fn connected(&self, resumed: bool, early: bool) {
+    fn connected(&self, resumed: bool, early: Option<bool>) {
+        let early = early.map_or("null".into(), |known| known.to_string());
         let handshake = self
             .quic
             .handshake_data()
@@ -362,17 +363,16 @@ async fn accepted(connecting: quinn::Connecting, number: u64, options: Rc<Option
         Ok(pair) => pair,
         Err(_) => return,
     };
-    let shaken = quic.clone();
     let connection = Connection::new(quic, number, &options, &sums);
-    let end = connection.quic.closed();
-    tokio::select! {
-        biased;
-        _ = complete => {}
-        error = end => return closed(number, &error),
+    complete.await;
+    match connection.quic.close_reason() {
+        // Before the handshake is complete nobody can close in the name of an application (RFC 9000 10.2.3).
+        Some(error) if !matches!(error, ConnectionError::ApplicationClosed(_)) && connection.delivered() == 0 => return closed(number, &error),
+        _ => {}
     }
     let resumed = !verifier.asked();
-    let early = resumed && options.zero_rtt && shaken.stats().frame_rx.stream > 0 && connection.delivered() > 0;
-    connection.connected(resumed, early);
+    // quinn does not tell a server what became of early data.
+    connection.connected(resumed, if resumed && options.zero_rtt { None } else { Some(false) });
     for index in 0..options.push {
         if !connection.send(&payload(index, options.push_size), false).await {
             break;
@@ -429,7 +429,7 @@ async fn dial(
     let connection = Connection::new(quic, number, options, sums);
     let mut shaken = early.is_none();
     if shaken {
-        connection.connected(!verifier.asked(), false);
+        connection.connected(!verifier.asked(), Some(false));
     }
     let done = tokio::time::timeout_at(deadline, work(&connection, endpoint, early, &mut shaken, deadline, verifier))
         .await
@@ -476,21 +476,20 @@ async fn work(
     verifier: &tls::Verifier,
 ) -> bool {
     let options = connection.options.clone();
-    let first = early.is_some();
+    let mut sent = burst(connection, endpoint, deadline).await;
     if let Some(accepted) = early {
-        let sent = burst(connection, endpoint, deadline).await;
         let accepted = accepted.await;
         *shaken = connection.quic.close_reason().is_none();
         if !*shaken {
             return false;
         }
-        connection.connected(!verifier.asked(), accepted);
-        // Refused early data is gone, with its streams: all of it goes once more.
-        if !(sent && accepted || burst(connection, endpoint, deadline).await) {
-            return false;
+        connection.connected(!verifier.asked(), Some(accepted));
+        if !accepted {
+            // Refused early data is gone, with its streams: all of it goes once more.
+            sent = burst(connection, endpoint, deadline).await;
         }
     }
-    if !first && !burst(connection, endpoint, deadline).await {
+    if !sent {
         return false;
     }
     let expected = options.expect + if options.bidi { options.streams } else { 0 };
