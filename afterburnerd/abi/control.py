@@ -155,6 +155,14 @@ class InterfaceStatus(Struct, frozen=True, kw_only=True):
     xdp: str = ""  # native, generic, or empty: no program
 
 
+class QuicBackend(Struct, frozen=True, kw_only=True):
+    """By what QUIC packets come in and go out."""
+
+    receive: str = ""  # afxdp, socket
+    send: str = ""
+    reason: str = ""  # why, as a sentence
+
+
 class CaptureStatus(Struct, frozen=True, kw_only=True):
     """A capture rule; its index is what records and statistics carry."""
 
@@ -189,6 +197,7 @@ class Status(Message, frozen=True):
     interface: InterfaceStatus = InterfaceStatus()
     workers: tuple[WorkerStatus, ...] = ()
     captures: tuple[CaptureStatus, ...] = ()
+    quic: QuicBackend | None = None  # None: QUIC is off
     notices: tuple[Notice, ...] = ()
 
 

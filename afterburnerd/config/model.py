@@ -657,6 +657,25 @@ class Quic(Table, frozen=True):
             le=1_073_741_824,
         ),
     ] = 8_388_608
+    receive: Annotated[
+        Literal["auto", "afxdp", "socket"],
+        key(
+            "How packets of connections come in: `afxdp` takes them off the interface's queues, `socket` off UDP sockets, "
+            "`auto` decides by the interface's mode and a test on a private virtual pair. `afterburnerctl status` shows "
+            "what is in force, and why. Where the interface is served by sockets altogether, this is too.",
+            reload="restart",
+            why="AF_XDP has the lower latency wherever it works",
+        ),
+    ] = "auto"
+    send: Annotated[
+        Literal["auto", "afxdp", "socket"],
+        key(
+            "How packets of connections go out, as `receive`. On devices without zero-copy `socket` sends several times "
+            "as many packets a second (UDP GSO), each a microsecond later.",
+            reload="restart",
+            why="a transaction is worth most when it leaves at once",
+        ),
+    ] = "auto"
     congestion: Annotated[
         Literal["cubic", "newreno"],
         key("Congestion control.", reload="data-plane", why="what the validators' own client uses"),

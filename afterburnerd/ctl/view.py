@@ -138,6 +138,7 @@ class View(Struct, frozen=True):
     latency: Spread = Spread()  # all workers, in the window
     latency_total: Spread = Spread()  # all workers, since the start
     notices: tuple[Notice, ...] = ()
+    quic: str = ""  # by what its packets go, and why; empty: QUIC is off, or nobody could be asked
     control: str = ""  # why the control socket did not answer; empty: it did
 
     @property
@@ -184,8 +185,15 @@ def look(name: str, before: Snapshot, after: Snapshot, status: Status | None, co
         latency=spread(_sum([delta.histogram(row, "latency") for row in timed])),
         latency_total=spread(_sum([row.histogram("latency") for row in timed])),
         notices=status.notices if status else (),
+        quic=_quic(status),
         control=control,
     )
+
+
+def _quic(status: Status | None) -> str:
+    if status is None or status.quic is None:
+        return ""
+    return f"receives by {status.quic.receive}, sends by {status.quic.send} ({status.quic.reason})"
 
 
 def spread(histogram: Histogram | None) -> Spread:

@@ -1,6 +1,7 @@
 /* The Worker type: the data plane's loop and what it reads and writes, as Python holds it. */
 #include "module.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include "quic_port.h"
@@ -199,6 +200,38 @@ static PyObject *worker_open_udp(PyObject *object, PyObject *args)
     return worker ? ab_module_none(
                         ab_worker_open_udp(worker, slot, fd, quic ? AB_UDP_QUIC : AB_UDP_CAPTURE, stats, &err), &err)
                   : NULL;
+}
+
+/* worker_send_frame: one frame through an AF_XDP slot, for self-tests and tests. */
+static PyObject *worker_send_frame(PyObject *object, PyObject *args)
+{
+    struct ab_worker *worker;
+    Py_buffer frame = {0};
+    struct ab_xsk *xsk;
+    bool sent = false;
+    uint32_t slot;
+    uint64_t addr;
+
+    if (!PyArg_ParseTuple(args, "O&y*", ab_module_u32, &slot, &frame))
+        return NULL;
+    if (!(worker = enter(object)))
+        goto fail;
+    if (slot >= AB_MAX_QUEUES || !worker->ios[slot] || worker->ios[slot]->kind != AB_IO_XSK ||
+        frame.len > worker->ios[slot]->xsk.umem.frame_size) {
+        PyErr_Format(PyExc_ValueError, "slot %u takes no frame of %zd bytes", slot, frame.len);
+        goto fail;
+    }
+    xsk = &worker->ios[slot]->xsk;
+    if (ab_xsk_frame(xsk, &addr)) {
+        memcpy(ab_xsk_data(xsk, addr), frame.buf, (size_t)frame.len);
+        sent = ab_xsk_send(xsk, addr, (uint32_t)frame.len);
+        ab_xsk_kick(xsk);
+    }
+    PyBuffer_Release(&frame);
+    return PyBool_FromLong(sent);
+fail:
+    PyBuffer_Release(&frame);
+    return NULL;
 }
 
 static PyObject *worker_close_slot(PyObject *object, PyObject *arg)
@@ -411,6 +444,7 @@ static PyMethodDef worker_methods[] = {
     {"open_xsk", (PyCFunction)(void (*)(void))worker_open_xsk, METH_VARARGS | METH_KEYWORDS,
      "open_xsk(slot, fd, ...) -> (QueueMode in force, huge pages); takes over fd"},
     {"open_udp", worker_open_udp, METH_VARARGS, "open_udp(slot, fd, quic=False): takes over fd"},
+    {"send_frame", worker_send_frame, METH_VARARGS, "send_frame(slot, frame) -> whether the AF_XDP queue took it"},
     {"close_slot", worker_close_slot, METH_O, "close_slot(slot): unbinds, unmaps and closes"},
     {"set_rules", worker_set_rules, METH_O, "set_rules(packed struct ab_rule ...)"},
     {"set_records", worker_set_records, METH_O, "set_records(writable buffer | None)"},

@@ -39,7 +39,9 @@ from afterburnerd.abi.layout import (
 from afterburnerd.abi.rings import RingBroken
 from afterburnerd.cli import EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE
 from afterburnerd.config import Config, Connect, Listen
+from afterburnerd.net import selftest
 from afterburnerd.net.facts import Path as Way
+from afterburnerd.net.selftest import Verdict
 from afterburnerd.net.watch import Watcher
 from afterburnerd.net.xdp import LocalPort, Use
 from afterburnerd.observe import messages
@@ -71,6 +73,7 @@ from afterburnerd.quic.tokens import Address, packed_mapped, unpacked
 from afterburnerd.quic.trace import Forbidden as KeylogForbidden
 from afterburnerd.quic.trace import Settings as TraceSettings
 from afterburnerd.quic.trace import Tracer
+from afterburnerd.supervisor.backend import Backend, choose
 from afterburnerd.supervisor.crossing import Crossings
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.keeper import Keeper
@@ -103,11 +106,12 @@ class QuicPort:
 class Routes:
     """The map `cids`, where there is an XDP program; without one the sockets' split by first byte does it."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, backend: Callable[[], Backend]) -> None:
         self._device = device
+        self._backend = backend
 
     def add(self, cid: bytes, worker: int) -> None:
-        if self._device.program is not None:
+        if self._device.program is not None and self._backend().receive == "afxdp":
             self._device.program.set_cid(cid, Cid(worker=worker))
 
     def remove(self, cid: bytes) -> None:
@@ -136,6 +140,8 @@ class QuicService(QuicOff):
         self._tracer: Tracer | None = None
         self._seats: dict[int, Seat] = {}
         self._crossings = Crossings()
+        self._testing = False
+        self._verdict: Verdict | None = None  # of the self-test of AF_XDP, where something depends on it
         self._ways: dict[tuple[str, str], Way] = {}  # by peer's and local address
         self._users: dict[tuple[str, str], set[int]] = {}  # numbers of handshakes and connections that go there
         self._key_of: dict[int, tuple[str, str]] = {}
@@ -150,6 +156,23 @@ class QuicService(QuicOff):
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+
+    # --- by what packets go ------------------------------------------------------------------------------------------
+
+    async def _test(self) -> None:
+        """Connections that are complete meanwhile wait for it: some tenths of a second, once."""
+        try:
+            self._verdict = await selftest.run()
+        finally:
+            self._testing = False
+        self._retry_waiting()
+        self._wake.set()
+
+    def way_in_and_out(self) -> Backend:
+        return choose(self.config.quic, self.device.rung, self._verdict)
+
+    def backend(self) -> control.QuicBackend:
+        return self.way_in_and_out().status()
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
@@ -190,7 +213,7 @@ class QuicService(QuicOff):
             raise Refusal(f"quic.identity: {error}", EXIT_CONFIG) from None
         except (OSError, ValueError) as error:
             raise Refusal(f"quic.reset_key: {error}", EXIT_CONFIG) from None
-        self._handover = Handover(self._realm, Routes(self.device))
+        self._handover = Handover(self._realm, Routes(self.device, self.way_in_and_out))
         self._tracer = Tracer(self._handover, self._trace_settings(), _cannot_trace)
 
     def settings(self) -> FrontSettings:
@@ -225,6 +248,9 @@ class QuicService(QuicOff):
 
     async def run(self) -> None:
         """For the daemon's life."""
+        if "auto" in (self.config.quic.receive, self.config.quic.send) and self.device.rung != "socket":
+            self._testing = True
+            self._spawn(self._test(), "self-test of AF_XDP")
         self.apply()
         loop = asyncio.get_running_loop()
         ways = asyncio.create_task(self._follow_ways(), name="quic ways")
@@ -537,7 +563,7 @@ class QuicService(QuicOff):
     def _completed(self, shake: Shake, port: KernelPort, now: float) -> None:
         number = shake.number
         way = self._ways.get(self._key_of.get(number, ("", "")))
-        if way is None or port.local not in self._ready:
+        if way is None or port.local not in self._ready or self._testing:
             self._waiting[number] = (shake, port)  # its way is on its way
             return
         worker, path = self._path(way, port, shake.remote)
@@ -613,9 +639,12 @@ class QuicService(QuicOff):
             "family": 6 if six else 4,
             "ttl": 64,
         }
-        half = self.halves.get(port.local)
-        if way.usable and self.device.program is not None and half is None:
-            worker, slot = self._queue_of(port, remote)
+        half, backend = self.halves.get(port.local), self.way_in_and_out()
+        on_rings = way.usable and self.device.program is not None
+        if on_rings and ((half is None and not backend.mixed) or (half is not None and backend.send == "afxdp"
+                         and backend.mixed)):  # fmt: skip
+            # Where packets come in by the worker's half of the port, they leave by that worker's first queue.
+            worker, slot = self._queue_of(port, remote) if half is None else (half[0], 0)
             outer, inner = (*(tag.vid for tag in way.vlans), 0, 0)[:2]
             return worker, Path(
                 **common,  # type: ignore[arg-type]

@@ -28,6 +28,10 @@ class QuicOff:
 
     wanted = False
 
+    def backend(self) -> control.QuicBackend | None:
+        """By what packets come in and go out; None: QUIC is off."""
+        return None
+
     def prepare(self) -> None:
         """Before any worker starts."""
 

@@ -251,6 +251,7 @@ class StatusBoard:
                 mode=self._workers.mode,
                 xdp="" if self._device.program is None or not self._device.program.attached() else self._device.rung,
             ),
+            quic=self._workers.quic_backend,
             workers=tuple(
                 control.WorkerStatus(
                     index=k.index,

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from afterburnerd.abi import control
 from afterburnerd.abi.connections import remove_tables
 from afterburnerd.abi.layout import MAX_QUEUES, QueueMode
 from afterburnerd.abi.records import Ring, remove_rings
@@ -76,6 +77,10 @@ class Workers:
         """The mode in force, in the configuration's words: the worst of all queues."""
         modes = [mode for k in self.keepers for mode in k.modes.values()]
         return max(modes, default=QueueMode.CLOSED).name.lower().replace("_", "-")
+
+    @property
+    def quic_backend(self) -> control.QuicBackend | None:
+        return self._quic.backend()
 
     # --- start -------------------------------------------------------------------------------------------------------
 
