@@ -56,7 +56,11 @@ def test_connections_of_two_workers_are_served_wherever_their_packets_come_in(tm
 
             client.wait(all_open, "every connection to be open", 30)
             send_to_all(5)
-            assert total(server, "quic_streams_received") == 5 * len(PORTS)
+            # statistics are written now and then
+            server.wait(lambda: total(server, "quic_streams_received") == 5 * len(PORTS), "all to be counted")
+            server.wait(
+                lambda: total(server, "quic_handovers_out") == total(server, "quic_handovers_in"), "and handed over"
+            )
             handed = total(server, "quic_handovers_out"), total(server, "quic_handovers_in")
             assert handed[0] > 0, "no packet came in on the other worker's queue: the test shows nothing"
             # A worker that dies takes its own connections along, and the rings to and from it stay in use.
