@@ -29,6 +29,10 @@ from afterburnerd.supervisor.plane import Plane
 
 COMMAND_SLOTS = 256  # 1 MiB: sixteen turns of the loop
 PACKETS_EACH = 64  # records of sent packets: a block for each connection, which the engine insists on
+# Streams that are under way in pieces. A peer may cut as many as it may open, and send all beginnings before any end (aioquic
+# does); for what finds no object no packet is acknowledged, and the connection stands still until an object is free.
+STREAMS_LEAST = 256
+STREAMS_ROOM = 64 << 20  # bytes of reassembly at most
 EVENT_SLOTS = 1024  # 2 MiB: a fate for each of as many messages between two looks
 
 
@@ -92,6 +96,7 @@ class Seat:
         return orders.OpenEngine(
             connections=quic.connections,
             packets=max(65_536, PACKETS_EACH * quic.connections),
+            streams=max(STREAMS_LEAST, min(quic.max_streams, STREAMS_ROOM // quic.max_stream_bytes)),
             stream_bytes=quic.max_stream_bytes,
             uni_window=1 << max(6, (quic.max_streams - 1).bit_length()),
             cc=0 if quic.congestion == "cubic" else 1,

@@ -1,0 +1,313 @@
+"""Our daemon against engines that others wrote, in both roles, over AF_XDP on a veth pair and over sockets.
+
+Here is the near end: the executable `afterburnerd`, driven as an operator drives it. At the far end is one of the peers (peers/README.md).
+Whatever one side sends is verified where it arrives, and whoever sends it has to be told that it was acknowledged. What an engine
+cannot do is missing from its features and is skipped, not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from tests import netns, waiting
+from tests.interop import peers
+from tests.interop.ours import BACKENDS, PORT, RETRY_PORT, Ours, Received, daemon
+from tests.interop.test_peers import MANY, SIZE, need
+
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.bpf,
+    pytest.mark.timeout(600),
+]  # the first test of an engine builds it
+LARGE = 45_000  # bytes: some 35 packets; what is sent by command is a request of at most 65,536 in base64
+FAR_PORT = 4433
+CIPHERS = ("aes128", "aes256", "chacha20")
+engines = pytest.mark.parametrize("engine", peers.ENGINES)
+Role = Literal["server", "client"]
+
+
+@pytest.fixture(scope="module")
+def rig() -> Iterator[netns.Pair]:
+    with netns.pair() as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=BACKENDS, ids=["afxdp", "socket"])
+def ours(request: pytest.FixtureRequest, rig: netns.Pair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
+    backend = request.param
+    with daemon(rig, tmp_path_factory.mktemp(backend), backend) as made:
+        yield made
+
+
+# --- third-party client to our listener -------------------------------------------------------------------------------
+
+
+def call(ours: Ours, engine: str, *options: str, streams: int, size: int = SIZE, connections: int = 1, datagrams: int = 0,
+         port: int = PORT) -> peers.Peer:  # fmt: skip
+    """A client's whole run against our listener: `streams` and `datagrams` over all connections, each verified here, each
+    acknowledged there. A connection stays until what was sent on it has been read."""
+    far = ours.rig.far
+    words = ("--streams", str(streams // connections), "--size", str(size), *options, "--wait")
+    with (
+        Received(ours) as got,
+        peers.dialling(engine, port, *words, address=ours.address, namespace=far.name) as client,
+    ):
+        for number in range(connections):
+            client.wait("done", conn=number)
+            got.wait(streams * (number + 1) // connections, datagrams * (number + 1) // connections)
+            client.go_on()
+            client.wait("closed", conn=number)
+        assert client.code == 0, client.told()
+        got.verify(streams, size, connections)
+        assert sorted(got.datagrams) == sorted(peers.payload(k, size) for k in range(datagrams))
+    if peers.features(engine).acked:
+        assert client.summary()["acked"] == streams
+    ours.wait_none()
+    return client
+
+
+def opened(client: peers.Peer) -> list[peers.Event]:
+    return client.seen("connected")
+
+
+@engines
+def test_client_sends_three_streams(ours: Ours, engine: str) -> None:
+    need(engine, "client")
+    client = call(ours, engine, streams=3)
+    (said,) = opened(client)
+    assert (said["alpn"], said["version"], said["resumed"]) == ("solana-tpu", 1, False)
+
+
+@engines
+def test_client_sends_large_streams(ours: Ours, engine: str) -> None:
+    need(engine, "client")
+    call(ours, engine, streams=8, size=LARGE)
+
+
+@engines
+def test_client_sends_many_small_streams(ours: Ours, engine: str) -> None:
+    need(engine, "client")
+    call(ours, engine, "--quiet", streams=MANY)
+
+
+@engines
+def test_client_is_asked_for_its_address(ours: Ours, engine: str) -> None:
+    need(engine, "client")
+    before = ours.listener("retry").counts.get("retry", 0)
+    call(ours, engine, streams=3, port=RETRY_PORT)
+    assert ours.listener("retry").counts["retry"] > before
+
+
+@engines
+def test_client_resumes(ours: Ours, engine: str) -> None:
+    need(engine, "client", "count")
+    client = call(ours, engine, "--count", "3", streams=6, connections=3)
+    assert [said["resumed"] for said in opened(client)] == [False, True, True]
+
+
+@engines
+def test_client_gets_no_early_data_accepted(ours: Ours, engine: str) -> None:
+    """Our listener refuses 0-RTT: everything arrives nevertheless, once."""
+    need(engine, "client", "zero-rtt")
+    client = call(ours, engine, "--count", "2", "--zero-rtt", streams=6, connections=2)
+    assert not any(said["early_data"] for said in opened(client))
+
+
+@engines
+def test_client_updates_keys(ours: Ours, engine: str) -> None:
+    need(engine, "client", "key-update-after")
+    before = ours.value("quic_key_updates")
+    client = call(ours, engine, "--key-update-after", "5", "--interval", "2", streams=200)
+    assert len(client.seen("key_update")) == 1
+    assert ours.value("quic_key_updates") > before
+
+
+@engines
+def test_client_is_rebound_by_its_nat(ours: Ours, engine: str) -> None:
+    need(engine, "client", "rebind-after")
+    before = ours.value("quic_migrations")
+    client = call(ours, engine, "--rebind-after", "20", "--interval", "2", streams=100)
+    assert len(client.seen("rebound")) == 1
+    waiting.until(lambda: ours.value("quic_migrations") > before, "the migration to be counted")
+
+
+@engines
+def test_client_negotiates_the_version(ours: Ours, engine: str) -> None:
+    need(engine, "client", "version-negotiation")
+    before = ours.listener("tpu").counts.get("version_negotiation", 0)
+    client = call(ours, engine, "--version-negotiation", streams=3)
+    assert client.seen("version_negotiation")
+    assert ours.listener("tpu").counts["version_negotiation"] > before
+
+
+@engines
+def test_client_sends_datagrams(ours: Ours, engine: str) -> None:
+    need(engine, "client", "datagrams")
+    before = ours.value("quic_datagrams_received")
+    call(ours, engine, "--datagrams", "4", streams=1, datagrams=4)
+    waiting.until(lambda: ours.value("quic_datagrams_received") == before + 4, "them to be counted")
+
+
+@engines
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_client_chooses_the_cipher(ours: Ours, engine: str, cipher: str) -> None:
+    need(engine, "client", "cipher")
+    if cipher not in peers.features(engine).ciphers:
+        pytest.skip(f"{engine} has no {cipher}")
+    client = call(ours, engine, "--cipher", cipher, streams=20)
+    assert opened(client)[0]["cipher"] in (cipher, None)
+
+
+@engines
+def test_client_hello_of_two_datagrams(ours: Ours, engine: str) -> None:
+    need(engine, "client", "hybrid")
+    for port in (PORT, RETRY_PORT):
+        call(ours, engine, "--hybrid", streams=2, port=port)
+
+
+# --- our daemon to a third-party server -------------------------------------------------------------------------------
+
+
+def messages(count: int, size: int = SIZE) -> list[bytes]:
+    return [peers.payload(k, size) for k in range(count)]
+
+
+def arrived(server: peers.Peer, conn: int, count: int, size: int = SIZE) -> None:
+    """The server has exactly the streams of `messages`, on this connection of its."""
+    server.wait("stream", count, conn=conn)
+    found = {stream: event for (number, stream), event in server.streams().items() if number == conn}
+    assert set(found) == {2 + 4 * k for k in range(count)}
+    assert all(event["bytes"] == size for event in found.values())
+
+
+def serve(ours: Ours, engine: str, *options: str, count: int = 3, size: int = SIZE) -> peers.Peer:
+    """A server's run in which our daemon dials it, sends, has it acknowledged and closes."""
+    far = ours.rig.far
+    with peers.server(engine, *options, address=far.ipv4, port=FAR_PORT, namespace=far.name) as server:
+        with ours.link(FAR_PORT) as link:
+            row = link.wait_open()
+            assert row.io == ("afxdp" if ours.backend == "auto" else "socket")
+            link.send(*messages(count, size))
+            link.wait_acknowledged()
+            arrived(server, 0, count, size)
+        closed = server.wait("closed", conn=0)
+        assert (closed["by"], closed["code"], closed["application"]) == ("peer", 0, True)
+    return server
+
+
+@engines
+def test_server_gets_three_streams(ours: Ours, engine: str) -> None:
+    need(engine, "server")
+    (said,) = opened(serve(ours, engine))
+    assert (said["alpn"], said["version"], said["resumed"]) == ("solana-tpu", 1, False)
+
+
+@engines
+def test_server_gets_large_streams(ours: Ours, engine: str) -> None:
+    need(engine, "server")
+    serve(ours, engine, count=8, size=LARGE)
+
+
+@engines
+def test_server_gets_many_small_streams(ours: Ours, engine: str) -> None:
+    need(engine, "server")
+    serve(ours, engine, count=MANY)
+
+
+@engines
+def test_server_gives_little_credit(ours: Ours, engine: str) -> None:
+    """Eight streams at a time: MAX_STREAMS has to come again and again."""
+    need(engine, "server", "max-uni")
+    serve(ours, engine, "--max-uni", "8", count=200)
+
+
+@engines
+def test_server_asks_for_our_address(ours: Ours, engine: str) -> None:
+    need(engine, "server", "retry")
+    serve(ours, engine, "--retry")
+
+
+@engines
+def test_server_resumes(ours: Ours, engine: str) -> None:
+    """Our worker dies, and the supervisor dials anew with the ticket that it has."""
+    need(engine, "server")
+    far = ours.rig.far
+    with (
+        peers.server(engine, address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
+        ours.link(FAR_PORT) as link,
+    ):
+        first = link.wait_open()
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        arrived(server, 0, 3)
+        ours.kill_plane()
+        link.wait_open(first.number)
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        said = server.wait("connected", 2)
+        assert said["resumed"] and not said["early_data"], said
+        arrived(server, said["conn"], 3)
+
+
+@engines
+def test_server_accepts_early_data(ours: Ours, engine: str) -> None:
+    """As above, and what waits meanwhile goes in 0-RTT."""
+    need(engine, "server", "zero-rtt")
+    far = ours.rig.far
+    with (
+        peers.server(engine, "--zero-rtt", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
+        ours.link(FAR_PORT) as link,
+    ):
+        first = link.wait_open()
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        arrived(server, 0, 3)
+        ours.kill_plane(lambda: link.send(*messages(4)))
+        link.wait_open(first.number)
+        link.wait_acknowledged()
+        said = server.wait("connected", 2)
+        assert said["resumed"] and said["early_data"], said
+        arrived(server, said["conn"], 4)
+
+
+@engines
+def test_server_refuses_early_data(ours: Ours, engine: str) -> None:
+    """Another server process does not know the ticket: what went in 0-RTT goes once more, and arrives once."""
+    need(engine, "server", "zero-rtt")
+    far = ours.rig.far
+    with ours.link(FAR_PORT) as link:
+        with peers.server(engine, "--zero-rtt", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server:
+            first = link.wait_open()
+            link.send(*messages(3))
+            link.wait_acknowledged()
+            arrived(server, 0, 3)
+        link.ours.daemon.wait(lambda: link.status().number != first.number, "the close to be noticed")
+        link.send(*messages(4))
+        with peers.server(engine, "--zero-rtt", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server:
+            link.wait_open(first.number)
+            link.wait_acknowledged()
+            last = server.seen("connected")[-1]
+            assert not last["early_data"] and not last["resumed"]
+            arrived(server, last["conn"], 4)
+
+
+@engines
+def test_server_updates_keys(ours: Ours, engine: str) -> None:
+    need(engine, "server", "key-update-after")
+    before = ours.value("quic_key_updates")
+    server = serve(ours, engine, "--key-update-after", "5", count=200)
+    assert len(server.seen("key_update")) == 1
+    assert ours.value("quic_key_updates") > before
+
+
+@engines
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_server_chooses_the_cipher(ours: Ours, engine: str, cipher: str) -> None:
+    need(engine, "server", "cipher")
+    if cipher not in peers.features(engine).ciphers:
+        pytest.skip(f"{engine} has no {cipher}")
+    (said,) = opened(serve(ours, engine, "--cipher", cipher, count=20))
+    assert said["cipher"] in (cipher, None)
