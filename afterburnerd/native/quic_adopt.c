@@ -72,7 +72,6 @@ static void limits(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     c->our_max_datagram = ours->max_datagram_frame_size;
     c->peer_udp_payload = peers->max_udp_payload_size;
     c->exponent = peers->ack_delay_exponent;
-    c->disable_migration = ours->disable_active_migration;
 
     c->idle_ns = idle * 1000000;
     c->idle_from_ns = now;

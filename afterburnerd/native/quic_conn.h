@@ -147,7 +147,6 @@ struct ab_quic_conn {
     uint32_t slot_count;    /* slots that are this connection's, of any kind */
     uint32_t untold;        /* messages whose fate the sink had no room for */
     uint8_t skipped_at;
-    bool disable_migration;
 
     /* CRYPTO of the peer: put together here, then told. The buffer is a stream object's. */
     uint32_t crypto_in;          /* object, AB_QUIC_NIL none */

@@ -345,11 +345,10 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     ab_quic_ack_add(&c->ack, in->pn, eliciting, in->d->tos & 3, now);
     if (ab_unlikely(datagrams))
         tell_datagrams(q, c, (struct ab_quic_reader){payload, payload + len});
-    if (ab_unlikely(!here) && !probing && newest) {
-        if (c->disable_migration) /* 9: we have said that we do not take part in it */
-            return;
+    /* Also where we have said that we do not take part in migration: mostly it is a NAT that has forgotten, of which
+     * the peer knows nothing; RFC 9000 9 lets us choose between following and being deaf. */
+    if (ab_unlikely(!here) && !probing && newest)
         migrate(q, c, in, now);
-    }
     if (newest)
         c->cid_seq = in->cid_seq;
 }

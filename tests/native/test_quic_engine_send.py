@@ -207,3 +207,14 @@ def test_what_is_kept_of_lost_packets_never_stops_the_sender() -> None:
         assert any(f.kind == "stream" for f in fresh), f"after {n} packets it is silent"
         victim.now += 1000
         victim.arrive(victim.sealer.seal(wire.ack((lost + 1, victim.opener.least - 1))))
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_nat_that_forgets_moves_the_connection_whatever_we_said_of_migration(disabled: bool) -> None:
+    """disable_active_migration binds the peer, not the NAT in front of it: without an answer the connection would be lost."""
+    victim = Victim(ours={"disable_active_migration": True} if disabled else {})
+    victim.say(wire.stream(2, b"from elsewhere", fin=True), port=50_000)
+    assert victim.of("path_challenge") and 50_000 in victim.sent_to
+    challenge = victim.of("path_challenge")[0].data
+    victim.say(wire.path_response(challenge), port=50_000)
+    assert victim.event(QuicEventKind.MIGRATED) and victim.info()["migrations"] == 1
