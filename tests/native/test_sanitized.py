@@ -18,6 +18,7 @@ from tests import cc, sanitized
 pytestmark = pytest.mark.skipif(bool(cc.SANITIZED), reason="this is the sanitized run")
 
 FAULTS = "tests/system/test_daemon_faults.py"
+PAIR = "tests/net/test_quic_pair.py"
 FLOOD = "tests/system/test_lab_flood.py"
 TESTS = [
     "tests/native",
@@ -29,6 +30,17 @@ TESTS = [
     f"{FAULTS}::test_several_workers_share_the_queues",
     f"{FAULTS}::test_a_reload_in_socket_mode_opens_and_closes_only_what_changes",
     f"{FAULTS}::test_more_queues_are_served_when_the_interface_gets_them",
+    *(
+        f"{PAIR}::test_{name}"
+        for name in (
+            "messages_arrive_both_ways[client-afxdp-socket-server-socket-afxdp-4]",
+            "messages_arrive_both_ways[client-socket-socket-server-afxdp-afxdp-6]",
+            "few_frames_slow_it_down_and_lose_nothing",
+            "a_socket_that_is_full_pushes_back_and_loses_nothing",
+            "packets_on_another_workers_queue_are_handed_over",
+            "a_source_that_is_closed_and_opened_anew_serves_on",
+        )
+    ),
     f"{FLOOD}::test_a_closed_port_is_reported",  # first: the kernel sends few ICMP errors a second
     f"{FLOOD}::test_a_stock_goes_round_and_is_counted_right",
     f"{FLOOD}::test_emitted_transactions_decode_as_the_summary_says[afxdp]",
