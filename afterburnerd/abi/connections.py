@@ -1,7 +1,7 @@
 """The table of connections: what everybody may see of them, in POSIX shared memory `/<name>.connections.<worker>`.
 
     0     header: magic, geometry; the time of the worker's latest look on a cache line of its own
-    128   row 0 | row 1 | ...        one for each place in the engine's table; a free one has id 0
+    384   row 0 | row 1 | ...        one for each place in the engine's table; a free one has id 0
 
 The supervisor lays it out (`Table.create`) and hands it to the data plane, whose C code alone writes it (quic_rows.h). It lies
 beside the statistics segment and not in it, because `quic.connections` can change with a reload and the segment's size cannot,
@@ -102,6 +102,8 @@ class Rows(msgspec.Struct, frozen=True):
     size: int  # rows that there are
     written_ns: int  # CLOCK_MONOTONIC of the worker's latest look at its connections, 0: none yet
     rows: tuple[QuicRow, ...]
+    crypto: str = ""  # who protects packets, and why that one; empty: no engine has been opened yet
+    crypto_reason: str = ""
     torn: int = 0  # rows that were being written each time: left out
 
 
@@ -127,7 +129,7 @@ def read_table(name: str, worker: int) -> Rows:
                 rows.append(row)
     finally:
         os.close(fd)
-    return Rows(header.worker, header.rows, header.written_ns, tuple(rows), torn)
+    return Rows(header.worker, header.rows, header.written_ns, tuple(rows), *_crypto(header), torn)
 
 
 def _again(fd: int, offset: int) -> bytes | None:
@@ -138,6 +140,11 @@ def _again(fd: int, offset: int) -> bytes | None:
         if not raw[0] & 1 and shm.read(fd, 8, offset) == seq:
             return raw
     return None
+
+
+def _crypto(header: QuicRows) -> tuple[str, str]:
+    crypto, reason = (bytes(t).rstrip(b"\0").decode(errors="replace") for t in (header.crypto, header.crypto_reason))
+    return crypto, reason
 
 
 class Sums(msgspec.Struct, frozen=True):

@@ -1021,18 +1021,20 @@ class QuicRows(msgspec.Struct, frozen=True):
     worker: int = 0  # index of the worker
     created_ns: int = 0  # Unix time at which the table was laid out
     written_ns: int = 0  # CLOCK_MONOTONIC of the worker's latest look at its connections
+    crypto: bytes = bytes(32)  # who protects packets: text, filled up with zero
+    crypto_reason: bytes = bytes(224)  # why that one: text, filled up with zero
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQ16xQ56x")
-    SIZE: ClassVar[int] = 128
-    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "row_bytes": 16, "rows": 24, "worker": 32, "created_ns": 40, "written_ns": 64}
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQ16xQ56x32s224s")
+    SIZE: ClassVar[int] = 384
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "row_bytes": 16, "rows": 24, "worker": 32, "created_ns": 40, "written_ns": 64, "crypto": 128, "crypto_reason": 160}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.magic, self.version, self.row_bytes, self.rows, self.worker, self.created_ns, self.written_ns)
+        return self.LAYOUT.pack(self.magic, self.version, self.row_bytes, self.rows, self.worker, self.created_ns, self.written_ns, self.crypto, self.crypto_reason)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(magic=v[0], version=v[1], row_bytes=v[2], rows=v[3], worker=v[4], created_ns=v[5], written_ns=v[6])
+        return cls(magic=v[0], version=v[1], row_bytes=v[2], rows=v[3], worker=v[4], created_ns=v[5], written_ns=v[6], crypto=v[7], crypto_reason=v[8])
 
 
 class QuicRow(msgspec.Struct, frozen=True):

@@ -416,8 +416,10 @@ STRUCTS = (
             Field("u64", "pad", "zero", 2),
             Field("u64", "written_ns", "CLOCK_MONOTONIC of the worker's latest look at its connections"),
             Field("u64", "pad2", "zero", 7),
+            Field("u8", "crypto", "who protects packets: text, filled up with zero", 32),
+            Field("u8", "crypto_reason", "why that one: text, filled up with zero", 224),
         ),
-        128,
+        384,
     ),
     Struct(
         "quic_row",

@@ -606,6 +606,23 @@ DERIVED = (
     Derived("segment_stale", "gauge", (), "1 where the supervisor that wrote these figures is dead"),
     Derived("daemon_heartbeat_age_seconds", "gauge", (), "time since the supervisor's latest tick"),
     Derived("worker_heartbeat_age_seconds", "gauge", ("worker",), "time since a worker was last seen turning its loop"),
+    Derived("quic_connections_by_state", "gauge", ("worker", "role", "state"), "QUIC connections, by role and state"),
+    Derived(
+        "quic_congestion_window_bytes", "gauge", ("worker", "role"), "congestion windows of open connections, added up"
+    ),
+    Derived("quic_in_flight_bytes", "gauge", ("worker", "role"), "bytes under way on open connections"),
+    Derived(
+        "quic_held_message_slots",
+        "gauge",
+        ("worker", "role"),
+        "message slots of open connections: what waits to be sent or to be acknowledged",
+    ),
+    Derived(
+        "quic_smoothed_rtt_seconds",
+        "gauge",
+        ("worker", "role", "statistic"),
+        "smoothed round-trip time over open connections: by statistic",
+    ),
     Derived("exporter_scrapes_total", "counter", (), "times this page was asked for"),
     Derived("exporter_render_seconds_total", "counter", (), "time spent on rendering this page"),
 )

@@ -154,6 +154,41 @@ def rules(view: View) -> Table:
     return table
 
 
+def quic(view: View, *, live: bool) -> list[RenderableType]:
+    """How many connections, by what means; live also what moves."""
+    q = view.quic
+    if q is None:
+        return []
+    total = sum(q.states.values())
+    parts = [f"{n} {text}" for text, n in (*q.states.items(), *q.roles.items())]
+    line = Text.assemble(("QUIC ", "bold"), f"{total} connection{'s' if total != 1 else ''}")
+    if parts:
+        line.append(f" ({', '.join(parts)})")
+    if q.rtt:
+        line.append(f", round trip {units.duration(q.rtt * 1e9)}, longest {units.duration(q.rtt_max * 1e9)}")
+    lines: list[RenderableType] = [line]
+    for e in q.engines:
+        over = ", ".join(f"{n} over {kind}" for kind, n in e.over.items()) or "none yet"
+        crypto = e.crypto + (f": {e.crypto_reason}" if e.crypto_reason else "") if e.crypto else "no engine yet"
+        lines.append(Text(f"  worker {e.worker}: {e.connections} of {e.room} ({over}); packets protected by {crypto}"))
+    if live:
+        table = _table("QUIC", numbers=("sent/s", "received/s", "lost/s", "acked msg/s", "resent/s", "streams/s"))
+        lost = Text(units.rate(q.lost_rate), style=WARN if q.lost_rate else "")
+        rest = (units.rate(v) for v in (q.acked_rate, q.resent_rate, q.streams_rate))
+        table.add_row("all workers", units.rate(q.sent_rate), units.rate(q.received_rate), lost, *rest)
+        lines.append(table)
+    return lines
+
+
+def stats_line(view: View) -> Text:
+    """One line for those who know it from elsewhere, and for grep: from XDP to the record, received, lost; since the start."""
+    spread = view.latency if view.latency.count else view.latency_total
+    trip = (spread.mean, spread.min, spread.max)
+    average, least, most = (f"{value * 1e6:.1f}" for value in trip)
+    received, lost = sum(q.rx_packets for q in view.queues), sum(d.packets for d in view.drops)
+    return Text(f"[STATS] Lat(us) Avg={average} Min={least} Max={most} | RX: {received} | Lost: {lost}", style=DIM)
+
+
 def drops(view: View) -> Table:
     """Where packets were lost; no rows is the good case."""
     table = _table("lost at", "reason", numbers=("packets", "packets/s"))
@@ -185,12 +220,16 @@ def page(view: View, *, live: bool) -> Group:
     parts += notices(view)
     if view.workers:
         parts += ["", workers(view), "", latency(view)]
+    if view.quic is not None:
+        parts += ["", *quic(view, live=live)]
     if live and view.queues:
         parts += ["", queues(view), "", rings(view)]
     if view.rules:
         parts += ["", rules(view)]
     if view.drops:
         parts += ["", drops(view)]
+    if live and view.workers:
+        parts += ["", stats_line(view)]
     return Group(*parts)
 
 

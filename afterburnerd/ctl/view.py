@@ -16,9 +16,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from afterburnerd.abi.connections import Rows
 from afterburnerd.abi.control import CaptureStatus, Notice, Status
 from afterburnerd.abi.histogram import Histogram
 from afterburnerd.abi.stats import Delta, Row, Snapshot
+from afterburnerd.ctl.quicview import QuicView, quic_view
 
 QUANTILES = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
 
@@ -27,6 +29,7 @@ class Spread(Struct, frozen=True):
     """A histogram in seven numbers, seconds."""
 
     count: int = 0
+    min: float = 0.0
     mean: float = 0.0
     p50: float = 0.0
     p90: float = 0.0
@@ -135,6 +138,7 @@ class View(Struct, frozen=True):
     queues: tuple[QueueView, ...] = ()
     rules: tuple[RuleView, ...] = ()
     drops: tuple[Drop, ...] = ()
+    quic: QuicView | None = None
     latency: Spread = Spread()  # all workers, in the window
     latency_total: Spread = Spread()  # all workers, since the start
     notices: tuple[Notice, ...] = ()
@@ -147,8 +151,10 @@ class View(Struct, frozen=True):
         return self.running and (self.state != "serving" or any(n.degraded for n in self.notices))
 
 
-def look(name: str, before: Snapshot, after: Snapshot, status: Status | None, control: str) -> View:
-    """Make a view. `control` says why there is no `status`."""
+def look(
+    name: str, before: Snapshot, after: Snapshot, status: Status | None, control: str, tables: tuple[Rows, ...] = ()
+) -> View:
+    """Make a view. `control` says why there is no `status`; `tables` are those of QUIC connections."""
     delta = Delta(before, after)
     daemon, info = after.daemon, after.info
     workers = tuple(_worker(row, delta, status) for row in after.rows("worker"))
@@ -182,6 +188,7 @@ def look(name: str, before: Snapshot, after: Snapshot, status: Status | None, co
         queues=queues,
         rules=tuple(_rules(delta, status)),
         drops=tuple(_drops(delta)),
+        quic=quic_view(tables, delta),
         latency=spread(_sum([delta.histogram(row, "latency") for row in timed])),
         latency_total=spread(_sum([row.histogram("latency") for row in timed])),
         notices=status.notices if status else (),
@@ -201,7 +208,9 @@ def spread(histogram: Histogram | None) -> Spread:
     if histogram is None or not histogram.count:
         return Spread()
     quantiles = {name: histogram.quantile(q) / 1e9 for name, q in QUANTILES}
-    return Spread(count=histogram.count, mean=histogram.mean / 1e9, max=histogram.max / 1e9, **quantiles)
+    return Spread(
+        count=histogram.count, min=histogram.min / 1e9, mean=histogram.mean / 1e9, max=histogram.max / 1e9, **quantiles
+    )
 
 
 def _sum(histograms: list[Histogram]) -> Histogram | None:

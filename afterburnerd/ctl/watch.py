@@ -15,6 +15,7 @@ from afterburnerd.abi.control import ControlClient, ControlError, Status
 from afterburnerd.abi.stats import Snapshot, StatsReader
 from afterburnerd.cli import EXIT_NOT_RUNNING, EXIT_UNREACHABLE, ToolError
 from afterburnerd.ctl.base import Place
+from afterburnerd.ctl.quicview import tables
 from afterburnerd.ctl.view import View, look
 
 
@@ -59,7 +60,7 @@ class Watcher:
             self.close()
             self._before = None
             raise self._nothing(error, status) from None
-        view = look(self.name, self._before, after, status, str(self.control or ""))
+        view = look(self.name, self._before, after, status, str(self.control or ""), tables(self.name))
         self._before = after
         return view
 

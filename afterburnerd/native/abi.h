@@ -530,8 +530,10 @@ struct ab_quic_rows {
     uint64_t pad[2]; /* zero */
     uint64_t written_ns; /* CLOCK_MONOTONIC of the worker's latest look at its connections */
     uint64_t pad2[7]; /* zero */
+    uint8_t crypto[32]; /* who protects packets: text, filled up with zero */
+    uint8_t crypto_reason[224]; /* why that one: text, filled up with zero */
 };
-_Static_assert(sizeof(struct ab_quic_rows) == 128, "struct ab_quic_rows changed size");
+_Static_assert(sizeof(struct ab_quic_rows) == 384, "struct ab_quic_rows changed size");
 
 /* a connection as everybody may see it: no key, no connection ID, no token */
 struct ab_quic_row {

@@ -720,7 +720,14 @@ int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool
 
 int ab_quic_port_show(struct ab_quic_port *p, void *memory, uint64_t bytes, struct ab_error *err)
 {
-    return ab_quic_rows_open(&p->rows, memory, bytes, err);
+    const char *reason = "", *name = ab_quic_crypto_name(p->quic, &reason);
+    int rc = ab_quic_rows_open(&p->rows, memory, bytes, err);
+
+    if (rc)
+        return rc;
+    strncpy((char *)p->rows.head->crypto, name, sizeof(p->rows.head->crypto) - 1);
+    strncpy((char *)p->rows.head->crypto_reason, reason ? reason : "", sizeof(p->rows.head->crypto_reason) - 1);
+    return 0;
 }
 
 void ab_quic_port_free(struct ab_quic_port *p)

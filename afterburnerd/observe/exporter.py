@@ -29,6 +29,7 @@ from afterburnerd.abi.stats import Snapshot, StatsReader
 from afterburnerd.config import parse_listen
 
 from .collector import HELP, PREFIX, families
+from .connections import connection_families
 from .health import Health, health
 from .http import Responder, Response, reason
 
@@ -43,7 +44,8 @@ class ExporterError(Exception):
 class SegmentCollector(Collector):
     """What prometheus_client asks for the families. Keeps its reader open; opens it anew after trouble."""
 
-    def __init__(self, reader_factory: ReaderFactory) -> None:
+    def __init__(self, name: str, reader_factory: ReaderFactory) -> None:
+        self._name = name
         self._open = reader_factory
         self._reader: StatsReader | None = None
         self.scrapes = 0
@@ -61,6 +63,7 @@ class SegmentCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from families(self.snapshot())
+        yield from connection_families(self._name)
         yield CounterMetricFamily(f"{PREFIX}exporter_scrapes", HELP["exporter_scrapes_total"], value=self.scrapes)
         yield CounterMetricFamily(
             f"{PREFIX}exporter_render_seconds", HELP["exporter_render_seconds_total"], value=self.render_seconds
@@ -80,7 +83,7 @@ class Exporter:
     ) -> None:
         self._clock = clock
         self.name = name
-        self._collector = SegmentCollector(reader_factory or partial(StatsReader.open, name))
+        self._collector = SegmentCollector(name, reader_factory or partial(StatsReader.open, name))
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._collector)
         self._responder: Responder | None = None

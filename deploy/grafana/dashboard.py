@@ -364,6 +364,34 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
         (
             Panel("Connections", "none", (q(metric("quic_connections"), WORKER),)),
             Panel(
+                "Connections, by role and state",
+                "none",
+                (
+                    q(
+                        f"sum by (instance, role, state) ({metric('quic_connections_by_state')})",
+                        "{{instance}} {{role}} {{state}}",
+                    ),
+                ),
+                stacked=True,
+            ),
+            Panel(
+                "Round trip",
+                "s",
+                (q(metric("quic_smoothed_rtt_seconds"), f"{WORKER} {{{{role}}}} {{{{statistic}}}}"),),
+                help="Smoothed round-trip times over open connections; `afterburnerctl connections --sort rtt` has each.",
+                log=True,
+            ),
+            Panel(
+                "Window and in flight",
+                "bytes",
+                (
+                    q(metric("quic_congestion_window_bytes"), f"{WORKER} {{{{role}}}} windows"),
+                    q(metric("quic_in_flight_bytes"), f"{WORKER} {{{{role}}}} in flight"),
+                ),
+                log=True,
+            ),
+            Panel("Messages held", "none", (q(metric("quic_held_message_slots"), f"{WORKER} {{{{role}}}}"),)),
+            Panel(
                 "Adopted and refused",
                 "ops",
                 (

@@ -25,6 +25,8 @@ def test_rows_follow_their_connections(name: str, seed: int) -> None:
             side.worker.show_connections(mmap.mmap(table.fd, 0))
             with pytest.raises(RuntimeError):
                 side.worker.show_connections(mmap.mmap(table.fd, 0))
+            shown = read_table(name, table.worker)
+            assert shown.crypto.split()[0] in ("ipsec-mb", "libcrypto")
         exchange(made, random.Random(seed), 50)
 
         def sent() -> bool:

@@ -1,6 +1,7 @@
 """Debian's real Prometheus scrapes a running daemon with traffic, and every query of rules and dashboard finds data.
 
-    namespace near: afterburnerd (exporter on 127.0.0.1), prometheus      namespace far: transactions, good and broken
+    namespace near: afterburnerd (exporter on 127.0.0.1), prometheus      namespace far: transactions, good and broken;
+                                                                  another daemon that dials the first
 
 A query that finds nothing is a panel that stays empty or an alert that can never fire, whatever promtool says of
 its syntax. Of a rule the part before its comparison is asked for (what is above the threshold should be nothing, now).
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.privileged
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy" / "prometheus"
 EXPORTER, SERVER = "127.0.0.1:9475", 9090
+LISTEN = '[quic]\nconnections = 64\n[[listen]]\nname = "quic"\nport = 8009\n'
 CAPTURE = f"""
 [[capture]]
 name = "tpu"
@@ -41,6 +43,10 @@ port = {PORT}
 decoder = "solana-tx"
 """
 COMPARISON = re.compile(r" (==|>) [0-9.]+$")
+
+
+def connect_to(address: str) -> str:
+    return f'[quic]\nconnections = 64\n[[connect]]\nname = "peer"\naddress = "{address}"\nport = 8009\n'
 
 
 class Prometheus:
@@ -79,13 +85,16 @@ class Prometheus:
             self.process.wait(10)
 
     def get(self, path: str, **query: str) -> Any:
-        """Data of an answer of the API; OSError while it does not listen yet."""
+        """Data of an answer of the API; OSError while it does not listen, or is not ready yet."""
         connection = http.client.HTTPConnection("127.0.0.1", SERVER, timeout=20)
         with self.end.entered():
             connection.connect()
         try:
             connection.request("GET", f"{path}?{urllib.parse.urlencode(query)}")
-            answer = json.loads(connection.getresponse().read())
+            response = connection.getresponse()
+            if response.status == 503:
+                raise ConnectionError("it is not ready yet")
+            answer = json.loads(response.read())
         finally:
             connection.close()
         assert answer["status"] == "success", f"{query}: {answer}"
@@ -112,9 +121,17 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Prometheus]]:
     directory = tmp_path_factory.mktemp("prometheus")
-    with netns.pair() as rig, Daemon(rig, directory, CAPTURE, start=False) as daemon:
+    (directory / "dialling").mkdir()
+    with (
+        netns.pair() as rig,
+        Daemon(rig, directory, CAPTURE + LISTEN, start=False) as daemon,
+        Daemon(
+            netns.Pair(near=rig.far, far=rig.near), directory / "dialling", connect_to(rig.near.ipv4), start=False
+        ) as other,
+    ):
         daemon.write_config(exporter=EXPORTER)
         daemon.start()
+        other.start()
         with Prometheus(rig.near, directory) as server:
             server.wait(lambda: server.query('up{job="afterburner"} == 1'), "the first scrape")
             yield daemon, server

@@ -125,6 +125,17 @@ def test_filters_and_orders(tables: FakeDaemon, ctl: Tool, words: list[str], exp
     assert numbers(ctl, *words) == expected
 
 
+def test_status_counts_them(tables: FakeDaemon, ctl: Tool) -> None:
+    tables.answer = tables._answer
+    assert ctl("status", "-j") == 0
+    found: Any = ctl.json()["quic"]
+    assert found["states"] == {"open": 2, "draining": 1} and found["roles"] == {"client": 1, "server": 2}
+    assert [(e["worker"], e["connections"], e["room"], e["over"]) for e in found["engines"]] == [
+        (0, 2, 4, {"afxdp": 1, "socket": 1}), (1, 1, 4, {"afxdp": 1}),
+    ]  # fmt: skip
+    assert found["rtt"] == pytest.approx(0.016) and found["rtt_max"] == pytest.approx(0.03)
+
+
 def test_every_order_is_offered_and_works(tables: FakeDaemon, ctl: Tool) -> None:
     text = build_parser().format_help()
     assert "connections" in text

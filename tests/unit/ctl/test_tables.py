@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from afterburnerd.abi.control import Notice
 from afterburnerd.ctl import tables
+from afterburnerd.ctl.quicview import Engine, QuicView
 from afterburnerd.ctl.view import Drop, QueueView, RuleView, Spread, View, WorkerView
 
 SPREAD = Spread(count=10, mean=1e-6, p50=4.12e-6, p90=12.3e-6, p99=123e-6, p999=1.23e-3, max=0.123)
@@ -106,6 +109,36 @@ def test_nothing_is_cut_at_80_columns(live: bool) -> None:
     for word in words:
         assert word in text
     assert ("COMP" in text) is live
+
+
+QUIC = QuicView(
+    engines=(Engine(0, 3, 4096, "ipsec-mb", "as asked", {"afxdp": 2, "socket": 1}), Engine(1, 0, 4096, "", "", {})),
+    states={"open": 2, "draining": 1},
+    roles={"client": 3},
+    rtt=0.03,
+    rtt_max=0.2,
+    sent_rate=1e6,
+    lost_rate=12.0,
+)
+
+
+def test_quic_is_told_with_who_protects_packets_and_by_what_means_they_leave() -> None:
+    text = " ".join(" ".join(drawn(replace(VIEW, quic=QUIC), live=False)).split())
+    assert "QUIC 3 connections (2 open, 1 draining, 3 client), round trip 30.0 ms, longest 200 ms" in text
+    assert "worker 0: 3 of 4096 (2 over afxdp, 1 over socket); packets protected by ipsec-mb: as asked" in text
+    assert "worker 1: 0 of 4096 (none yet); packets protected by no engine yet" in text
+    assert "acked msg/s" not in text
+    live = "\n".join(drawn(replace(VIEW, quic=QUIC), live=True))
+    assert "acked msg/s" in live and "1.00 M" in live
+    assert "QUIC" not in "\n".join(drawn(VIEW, live=True))
+
+
+def test_top_ends_in_the_line_that_is_known_from_elsewhere() -> None:
+    lines = drawn(VIEW, live=True)
+    assert re.fullmatch(
+        r"\[STATS\] Lat\(us\) Avg=\d+\.\d Min=\d+\.\d Max=\d+\.\d \| RX: \d+ \| Lost: \d+", lines[-1]
+    ), lines[-1]
+    assert "[STATS]" not in "\n".join(drawn(VIEW, live=False))
 
 
 def test_nothing_is_taken_for_markup() -> None:

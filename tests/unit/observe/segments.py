@@ -8,10 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from afterburnerd.abi import shm
+from afterburnerd.abi.connections import Table
 from afterburnerd.abi.description import Info, WorkerInfo
-from afterburnerd.abi.layout import DaemonState, QueueMode, WorkerState
+from afterburnerd.abi.layout import (
+    DaemonState,
+    QueueMode,
+    QuicCounts,
+    QuicRole,
+    QuicRow,
+    QuicRows,
+    QuicState,
+    WorkerState,
+)
 from afterburnerd.abi.segment import Segment
 from afterburnerd.abi.stats import Snapshot, StatsReader
+
+
+def _row(number: int, role: QuicRole, state: QuicState, **figures: int) -> QuicRow:
+    return QuicRow(id=number, seq=2, role=role, state=state, counts=QuicCounts(), **figures)  # type: ignore[arg-type]
+
 
 NOW_NS = 9_000_000_000_000
 INFO = Info(
@@ -20,6 +35,11 @@ INFO = Info(
     driver="veth",
     workers=(WorkerInfo(1, (0, 1)), WorkerInfo(2, (2,))),
     rules=("swaps", 'odd "name" \\ \n here'),
+)
+ROWS = (
+    _row(1, QuicRole.CLIENT, QuicState.OPEN, srtt_ns=30_000_000, cwnd=150_000, in_flight=1_000, slots=4),
+    _row(2, QuicRole.CLIENT, QuicState.OPEN, srtt_ns=10_000_000, cwnd=50_000, in_flight=500, slots=1),
+    _row(3, QuicRole.SERVER, QuicState.DRAINING, srtt_ns=5_000_000, cwnd=1, in_flight=1, slots=1),
 )
 
 
@@ -61,6 +81,15 @@ def fill(s: Segment) -> None:
         s.set("worker", worker, "heartbeat_ns", NOW_NS - 1_500)
     for row in range(s.description.workers * s.description.queues):
         s.set("queue", row, "mode", QueueMode.COPY)
+
+
+def fill_connections(s: Segment) -> None:
+    """Worker 0 has three connections, worker 1 has room for some."""
+    for worker, rows in ((0, ROWS), (1, ())):
+        table = Table.create(s.name, worker, 8)
+        for index, row in enumerate(rows):
+            os.pwrite(table.fd, row.pack(), QuicRows.SIZE + 2 * index * QuicRow.SIZE)
+        table.close()
 
 
 def record(s: Segment, block: str, row: int, name: str, values: list[int]) -> None:

@@ -16,13 +16,14 @@ from afterburnerd.abi import schema
 from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.segment import Segment
 from afterburnerd.observe.exporter import Exporter
-from tests.unit.observe.segments import FixedTime, fill, record, segment
+from tests.unit.observe.segments import FixedTime, fill, fill_connections, record, segment
 
 
 @pytest.fixture
 def filled() -> Iterator[Segment]:
     with segment() as s:
         fill(s)
+        fill_connections(s)
         yield s
 
 
@@ -48,6 +49,32 @@ def samples(s: Segment) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def test_the_page_is_the_golden_one(filled: Segment, golden: Callable[[str, str], None]) -> None:
     golden("metrics.txt", page(filled))
+
+
+def test_connections_are_counted_by_role_and_state_and_never_by_peer(filled: Segment) -> None:
+    found = samples(filled)
+
+    def of(name: str, **labels: str) -> float:
+        return found[f"afterburner_quic_{name}", tuple(sorted(labels.items()))]
+
+    assert of("connections_by_state", worker="0", role="client", state="open") == 2
+    assert of("connections_by_state", worker="0", role="server", state="draining") == 1
+    assert of("connections_by_state", worker="0", role="server", state="open") == 0
+    assert of("connections_by_state", worker="1", role="client", state="open") == 0
+    assert of("congestion_window_bytes", worker="0", role="client") == 200_000
+    assert of("in_flight_bytes", worker="0", role="client") == 1_500
+    assert of("held_message_slots", worker="0", role="client") == 5
+    assert of("smoothed_rtt_seconds", worker="0", role="client", statistic="min") == 0.01
+    assert of("smoothed_rtt_seconds", worker="0", role="client", statistic="max") == 0.03
+    assert not [k for k in found if k[0] == "afterburner_quic_smoothed_rtt_seconds" and ("role", "server") in k[1]]
+    labels = {name for (metric, pairs) in found if "quic" in metric for name, _ in pairs}
+    assert labels <= {"worker", "role", "state", "statistic", "reason", "outcome", "direction"}
+
+
+def test_a_daemon_without_tables_has_no_series_of_connections() -> None:
+    with segment() as s:
+        fill(s)
+        assert "quic_connections_by_state" not in page(s)
 
 
 def test_promtool_finds_nothing_to_say(filled: Segment) -> None:
