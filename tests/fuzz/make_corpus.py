@@ -280,6 +280,7 @@ def quic_packets() -> dict[str, bytes]:
         "client-confirmed-late": unconfirmed + b"\x07\x00\x80\x00\x09" + frames(wire.HANDSHAKE_DONE) + b"\x09\x05\x01",
         "key-update": server + frames(wire.PING, how=4) + b"\x09" + frames(wire.PING) + b"\x09",
         "old-number": server + frames(wire.PING, how=1) * 20 + frames(wire.PING, how=2) + b"\x09",
+        "twice": server + frames(wire.stream(2, b"hello", fin=True)) * 2 + b"\x09",
         "moved": server + bytes([0x41, 0, 1]) + wire.PING + b"\x09",
         "reflected": client + b"\x07\x00\x80\x00\x09\x04\x01\x00\x00\x01\x09",
         "lost": client + b"\x07\x00\x80\x00\x09\xf6\xff\xff\x09\xf6\xff\xff\x09",

@@ -34,6 +34,7 @@ class Target:
     pace: int  # inputs a second that it must reach, or it is too slow to find anything
     helpers: tuple[str, ...] = ()  # of tests/sim/c
     libraries: tuple[str, ...] = ()
+    patience: int = 10  # seconds that one input may take
 
     @property
     def seconds(self) -> int:
@@ -69,7 +70,7 @@ class Target:
         corpus = program.parent / "corpus"
         corpus.mkdir(exist_ok=True)
         command = [
-            program, f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={self.max_len}", "-timeout=10",
+            program, f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={self.max_len}", f"-timeout={self.patience}",
             "-rss_limit_mb=1024", f"-artifact_prefix={program.parent}/", "-print_final_stats=1",
             corpus, CORPUS / self.name,
         ]  # fmt: skip
@@ -120,6 +121,7 @@ TARGETS = {
             1,
             ("watch.c", "net.c", "ledger.c", "plan.c", "scenario.c", "world.c"),
             LIBRARIES,
+            60,
         ),
         Target("quic_adopt", ENGINE, 1000, 0.5, 50, (), LIBRARIES),
         Target("io", ("io.c", "xsk.c", "umem.c", "udp.c", "udp_tx.c", "eth.c"), 1600, 0.25, 100),

@@ -57,6 +57,15 @@ HOLES = {
         ("if (!from_server && SERVERS & 1ULL << id)", "if (0)"),  # takes a client for a server
         ("ab_quic_reader_left(body) != AB_QUIC_TOKEN_BYTES", "ab_quic_reader_left(body) > AB_QUIC_TOKEN_BYTES"),
     ],
+    "quic_packets": [
+        ("if (ab_quic_idset_over(&c->uni_in, id >> 2))", "if (0)"),  # a transaction that comes again is told again
+    ],
+    "quic_peer": [
+        ("ab_quic_queue_push(&q->slots, &c->again, index);", "(void)0;"),  # what was lost is never sent again
+    ],
+    "quic_adopt": [
+        ("a->local_count > AB_QUIC_CIDS ||", ""),  # believes a count
+    ],
 }  # fmt: skip
 
 

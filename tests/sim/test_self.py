@@ -45,3 +45,16 @@ def test_other_seeds_every_time(program: Path, seed: int) -> None:
 def test_a_seed_always_makes_the_same_run(program: Path) -> None:
     for first in (3, 77):
         assert selfsim.run(program, 3, first, verbose=True).text == selfsim.run(program, 3, first, verbose=True).text
+
+
+@pytest.mark.parametrize(
+    ("check", "without"),
+    [
+        ("if (ab_quic_idset_over(&c->uni_in, id >> 2))", "if (0)"),  # a transaction that comes again is told again
+        ("ab_quic_queue_push(&q->slots, &c->again, index);", "(void)0;"),  # what was lost is never sent again
+        ("    op->number = b->pn;", "    op->number = b->pn & ~1ULL;"),  # a nonce twice
+    ],
+)
+def test_the_simulation_notices_a_hole(check: str, without: str, tmp_path: Path) -> None:
+    summary = selfsim.run(selfsim.build_with_hole(tmp_path, check, without), 50, timeout=280)
+    assert summary.code != 0 and "seed " in summary.text, summary.text[-2000:]
