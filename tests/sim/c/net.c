@@ -138,7 +138,7 @@ void net_send(struct net *n, uint32_t from, const uint8_t *data, uint32_t len, u
             c->dark++;
             return;
         }
-    if (len > p->mtu) {
+    if (len > p->mtu || (p->shrinks && len > 1200 && c->sent > p->shrinks)) {
         c->big++;
         return;
     }
@@ -197,6 +197,7 @@ void net_draw(struct rng *r, struct net_profile *p)
     p->delay_ns = RNG_OF(r, 2000, 10000, NET_MS, 10 * NET_MS, 40 * NET_MS);
     p->jitter_ns = RNG_OF(r, 0, p->delay_ns / 10);
     p->mtu = (uint32_t)RNG_OF(r, 1200, 1252, 1472, 1500, 9000);
+    p->shrinks = (uint32_t)RNG_OF(r, 0, 0, 0, 30, 300);
     p->ecn = (uint32_t)RNG_OF(r, 0, 0, 0, 1, 2, 3);
     switch (kind) {
     case WILD:

@@ -22,6 +22,7 @@ struct net_profile {
     uint64_t rate;              /* bytes a second, 0: no limit */
     uint64_t queue;             /* bytes that wait at the rate limit */
     uint32_t mtu;               /* bytes of UDP payload that pass */
+    uint32_t shrinks;           /* after so many datagrams nothing above 1200 passes any more, 0: never */
     uint64_t dark[NET_DARK][2]; /* blackholes: from, to */
     uint32_t ecn;               /* 0: kept, 1: bleached, 2: every 16th ECT becomes CE, 3: all become CE */
 };
