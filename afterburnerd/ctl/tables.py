@@ -63,8 +63,8 @@ def facts(view: View) -> Table:
     grid.add_row(
         "interface", Text.assemble(f"{view.interface or '-'} ", up, f", MTU {view.mtu}, XDP program: {view.xdp}")
     )
-    if view.quic:
-        grid.add_row("QUIC", Text(view.quic))
+    if view.quic_backend:
+        grid.add_row("QUIC", Text(view.quic_backend))
     files = f" from {', '.join(view.config_files)}" if view.config_files else ""
     grid.add_row("configuration", Text(f"{view.configuration}{files}"))
     grid.add_row("latency", _spread(view.latency_total))

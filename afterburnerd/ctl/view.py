@@ -142,7 +142,7 @@ class View(Struct, frozen=True):
     latency: Spread = Spread()  # all workers, in the window
     latency_total: Spread = Spread()  # all workers, since the start
     notices: tuple[Notice, ...] = ()
-    quic: str = ""  # by what its packets go, and why; empty: QUIC is off, or nobody could be asked
+    quic_backend: str = ""  # by what its packets go, and why; empty: QUIC is off, or nobody could be asked
     control: str = ""  # why the control socket did not answer; empty: it did
 
     @property
@@ -192,7 +192,7 @@ def look(
         latency=spread(_sum([delta.histogram(row, "latency") for row in timed])),
         latency_total=spread(_sum([row.histogram("latency") for row in timed])),
         notices=status.notices if status else (),
-        quic=_quic(status),
+        quic_backend=_quic(status),
         control=control,
     )
 
