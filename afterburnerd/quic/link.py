@@ -15,7 +15,7 @@ doubles from 100 ms to 5 s, and starts over once a connection has held for a whi
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +29,10 @@ PAUSE_MAX: Final = 5.0
 STEADY: Final = 5.0  # a connection that held so long clears the count of failures
 EARLY_MESSAGES: Final = 64  # offered to a dial for 0-RTT; it takes what fits
 ATTEMPTS_MAX: Final = 16  # connections that may die under a message before it is given up
+NO_ROOM: Final = 1021  # AB_QUIC_EFULL and AB_QUIC_ECLOSED of native/quic.h, without their signs
+CLOSING: Final = 1022
+PUSH_PAUSE: Final = 0.005  # seconds until what the engine had no room for is offered again
+PUSH_BURST: Final = 64
 FINAL: Final = {QuicOutcome.ACKNOWLEDGED, QuicOutcome.RESET, QuicOutcome.STOPPED, QuicOutcome.LOST, QuicOutcome.EXPIRED}
 
 
@@ -69,6 +73,8 @@ class Link:
         self._told = told
         self._messages: OrderedDict[int, Message] = OrderedDict()
         self._given: set[int] = set()  # tokens that the present connection has
+        self._pushed: deque[int] = deque()  # tokens that its engine had no room for
+        self.push_at = 0.0  # when they are offered again
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -99,6 +105,34 @@ class Link:
         if not again or self.state is State.CLOSED:
             del self._messages[token]
             self._told(token, outcome, first_sent_ns)
+
+    def refused(self, token: int, error: int, now: float) -> None:
+        """The engine did not take a message. Where it had no room it is offered again in a moment; where the connection is
+        closing, on the next one; what can never be sent is given up."""
+        message = self._messages.get(token)
+        if message is None:
+            return
+        if error == NO_ROOM and self.state is State.OPEN:
+            self._pushed.append(token)
+            self.push_at = now + PUSH_PAUSE
+        elif error in (NO_ROOM, CLOSING) and self.state is not State.CLOSED:
+            self._given.discard(token)
+        else:
+            self._given.discard(token)
+            del self._messages[token]
+            self._told(token, QuicOutcome.CLOSED, 0)
+
+    @property
+    def pushed(self) -> int:
+        """Messages that the engine had no room for."""
+        return len(self._pushed)
+
+    def push(self, give: Callable[[Message], None]) -> None:
+        """Offers some of them again."""
+        for _ in range(min(len(self._pushed), PUSH_BURST)):
+            message = self._messages.get(self._pushed.popleft())
+            if message is not None:
+                give(message)
 
     # --- the connection ---
 
@@ -138,6 +172,7 @@ class Link:
             self.failures = 0
         self.number = None
         self._given.clear()
+        self._pushed.clear()
         for message in [m for m in self._messages.values() if m.attempts >= ATTEMPTS_MAX or m.how == QuicSend.DATAGRAM]:
             if message.attempts:
                 del self._messages[message.token]

@@ -33,7 +33,6 @@ from afterburnerd.abi.layout import (
     QuicCommandKind,
     QuicEventKind,
     QuicInject,
-    QuicOutcome,
     Rule,
 )
 from afterburnerd.abi.rings import RingBroken
@@ -130,6 +129,7 @@ class QuicService(QuicOff):
         self.watcher = watcher
         self.keepers: list[Keeper] = []
         self.links: dict[str, Link] = {}
+        self._pushed: dict[str, Link] = {}  # links with messages that an engine had no room for
         self._restless: dict[str, Link] = {}  # those that are not open: all that a turn looks at
         self.ports: dict[Address, QuicPort] = {}
         self.halves: dict[Address, tuple[int, int]] = {}  # shared ports: worker and slot of the other half
@@ -266,7 +266,7 @@ class QuicService(QuicOff):
             ways.cancel()
 
     def _pause(self, now: float) -> float:
-        if self.handover.busy:
+        if self.handover.busy or self._pushed:
             return FAST
         if any(p.port.endpoint.shakes for p in self.ports.values()):
             return BRISK
@@ -457,6 +457,7 @@ class QuicService(QuicOff):
         self._dial(now)
         for quic_port in list(self.ports.values()):
             self._endpoint_events(quic_port.port, now)
+        self._push(now)
         self.handover.pump(now)
         self._look(now)
         for quic_port in self.ports.values():
@@ -473,6 +474,15 @@ class QuicService(QuicOff):
             self._news(now)
             if not told and not (self.handover.exported and clock() < until):
                 return
+
+    def _push(self, now: float) -> None:
+        """Messages that an engine had no room for, once more."""
+        for name, link in list(self._pushed.items()):
+            connection = self.handover.connections.get(link.number or 0)
+            if not link.pushed or connection is None:
+                del self._pushed[name]
+            elif now >= link.push_at:
+                link.push(lambda m, connection=connection: self._give(connection, m))  # type: ignore[misc]
 
     def _port_events(self, port: KernelPort) -> None:
         """Something came up at a socket: a complete handshake is adopted before the next datagram is looked at."""
@@ -722,7 +732,9 @@ class QuicService(QuicOff):
             elif isinstance(news, Refused):
                 link = self._link_of.get(news.connection.number)
                 if link is not None and news.token:
-                    link.done(news.token, QuicOutcome.CLOSED, 0)
+                    link.refused(news.token, news.error, now)
+                    if link.pushed:
+                        self._pushed[link.name] = link
             elif isinstance(news, Migrated):
                 self._migrated(news.connection)
             elif isinstance(news, Other):

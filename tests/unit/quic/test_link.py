@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from afterburnerd.abi.layout import QuicOutcome, QuicSend
 from afterburnerd.quic.dial import EarlyMessage, Target
-from afterburnerd.quic.link import ATTEMPTS_MAX, PAUSE_MAX, PAUSE_MIN, STEADY, Link, Message, State
+from afterburnerd.quic.link import ATTEMPTS_MAX, CLOSING, NO_ROOM, PAUSE_MAX, PAUSE_MIN, STEADY, Link, Message, State
 
 
 def link(**more: int) -> tuple[Link, list[tuple[int, QuicOutcome]], list[int]]:
@@ -92,3 +92,25 @@ def test_datagrams_are_not_repeated() -> None:
     a.opened((), lambda m: None, 0.0)
     a.ended(0.0)
     assert told == [(1, QuicOutcome.CLOSED)]
+
+
+def test_what_the_engine_had_no_room_for_is_offered_again() -> None:
+    a, told, given = link()
+    give = lambda m: given.append(m.token)  # noqa: E731
+    for token in (1, 2, 3):
+        a.submit(Message(token, b"x"), give)
+    a.dialling(1)
+    a.opened((), give, 10.0)
+    a.refused(2, NO_ROOM, 10.0)
+    assert a.pushed == 1 and a.push_at > 10.0
+    a.push(give)
+    assert given == [1, 2, 3, 2] and a.pushed == 0
+    a.refused(3, CLOSING, 10.0)
+    a.refused(1, NO_ROOM, 10.0)
+    a.ended(11.0)
+    assert a.pushed == 0
+    a.dialling(2)
+    a.opened((), give, 12.0)
+    assert sorted(given[4:]) == [1, 2, 3]
+    a.refused(1, 1023, 12.0)  # longer than can ever be sent
+    assert told == [(1, QuicOutcome.CLOSED)] and len(a) == 2
