@@ -168,7 +168,6 @@ bool ab_quic_build_path(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
         memcpy(b.p, path->challenge, 8);
         b.p += 8;
         path->tries++;
-        path->challenged_ns = now;
         path->small = (uint32_t)(b.end - out->data) + AB_QUIC_TAG_BYTES < AB_QUIC_PATH_BYTES;
         path->again_ns =
             path->tries < AB_QUIC_CHALLENGE_TRIES ? now + (ab_quic_conn_pto(c) << path->tries) / 2 : UINT64_MAX;

@@ -28,13 +28,12 @@ enum ab_quic_path_index {
 
 struct ab_quic_path {
     struct ab_path to;
-    uint64_t received;      /* bytes that came from there; counted until it is validated */
-    uint64_t sent;          /* bytes that went there; likewise */
-    uint64_t challenged_ns; /* when the last challenge was sent */
-    uint64_t again_ns;      /* when the next one is due; UINT64_MAX none */
-    uint64_t until_ns;      /* when validation has failed; UINT64_MAX: none is under way */
-    uint8_t challenge[8];   /* what must come back */
-    uint8_t response[8];    /* what we owe */
+    uint64_t received;    /* bytes that came from there; counted until it is validated */
+    uint64_t sent;        /* bytes that went there; likewise */
+    uint64_t again_ns;    /* when the next one is due; UINT64_MAX none */
+    uint64_t until_ns;    /* when validation has failed; UINT64_MAX: none is under way */
+    uint8_t challenge[8]; /* what must come back */
+    uint8_t response[8];  /* what we owe */
     bool used;
     bool validated;
     bool challenging; /* a validation is under way */

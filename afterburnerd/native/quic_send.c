@@ -103,7 +103,6 @@ static void chain(struct ab_quic *q, struct ab_quic_builder *b, uint32_t index, 
     struct ab_quic_slot *head = ab_likely(slot->head == index) ? slot : ab_quic_slot_at(&q->slots, slot->head);
 
     slot->next = AB_QUIC_NIL;
-    slot->flags |= AB_QUIC_SLOT_SENT;
     if (head->first_sent == 0)
         head->first_sent = now;
     if (b->chain_tail == AB_QUIC_NIL)

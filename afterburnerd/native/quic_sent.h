@@ -34,8 +34,6 @@ enum ab_quic_sent_state {
 #define AB_QUIC_SENT_IN_FLIGHT 2 /* counts against the congestion window */
 #define AB_QUIC_SENT_PROBE 4     /* of the path's MTU */
 #define AB_QUIC_SENT_ECT 8       /* was marked ECT(0) */
-#define AB_QUIC_SENT_EARLY 16    /* 0-RTT: sent by the supervisor */
-#define AB_QUIC_SENT_ASIDE 32    /* went over another path than the one in use: no RTT sample, no congestion */
 
 struct ab_quic_sent_packet {
     uint64_t sent_ns;

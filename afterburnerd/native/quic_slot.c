@@ -34,7 +34,6 @@ bool ab_quic_slot_split(struct ab_quic_slots *s, struct ab_quic_queue *queue, ui
     *rest = *slot; /* its link too: it stands right behind */
     rest->offset += keep;
     rest->len = (uint16_t)(slot->len - keep);
-    rest->flags &= (uint8_t)~AB_QUIC_SLOT_TOLD;
     memcpy(ab_quic_slot_data(rest), ab_quic_slot_data(slot) + keep, rest->len);
     slot->len = (uint16_t)keep;
     slot->flags &= (uint8_t) ~(AB_QUIC_SLOT_FIN | AB_QUIC_SLOT_LAST);

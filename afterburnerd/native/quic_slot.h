@@ -27,11 +27,8 @@ enum ab_quic_slot_kind {
     AB_QUIC_SLOT_EVENT,   /* waits for the sink: struct ab_quic_event, then its body */
 };
 
-#define AB_QUIC_SLOT_FIN 1   /* ends its stream */
-#define AB_QUIC_SLOT_TOLD 2  /* head: the message has a token whose fate is to be told */
-#define AB_QUIC_SLOT_SENT 4  /* was framed at least once */
-#define AB_QUIC_SLOT_LAST 8  /* last piece of its message */
-#define AB_QUIC_SLOT_DEAD 16 /* its stream was reset while it was under way: freed without being sent again */
+#define AB_QUIC_SLOT_FIN 1  /* ends its stream */
+#define AB_QUIC_SLOT_LAST 2 /* last piece of its message */
 
 struct ab_quic_slot {
     uint32_t next;       /* in its queue or chain */
@@ -119,15 +116,6 @@ static inline void ab_quic_queue_push(const struct ab_quic_slots *s, struct ab_q
     else
         ab_quic_slot_at(s, queue->tail)->next = index;
     queue->tail = index;
-    queue->count++;
-}
-
-static inline void ab_quic_queue_push_front(const struct ab_quic_slots *s, struct ab_quic_queue *queue, uint32_t index)
-{
-    ab_quic_slot_at(s, index)->next = queue->head;
-    if (queue->tail == AB_QUIC_NIL)
-        queue->tail = index;
-    queue->head = index;
     queue->count++;
 }
 
