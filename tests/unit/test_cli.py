@@ -35,7 +35,7 @@ def usage(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (
             ["xyz"],
             "afterburnerctl: unknown command 'xyz'; choose from status, top, stats, inspect, reload, config, trace, "
-            "connections, dial, close, send, doctor",
+            "connections, dial, close, qlog, keylog, send, doctor",
         ),
         ([], "afterburnerctl: the following arguments are required: COMMAND"),
         (["--nonsense"], "afterburnerctl: unknown option --nonsense"),

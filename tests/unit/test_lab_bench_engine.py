@@ -31,7 +31,8 @@ def test_what_is_counted_came_with_fin_and_was_acknowledged(suite: str, pack: st
         if pack == "1":
             assert line["transactions"] <= line["packets"]
         else:
-            assert 4 * line["packets"] < line["transactions"] <= 5 * line["packets"]
+            # A loop that was off its CPU for a while probes and repeats: so four a packet is too much to ask for.
+            assert 3 * line["packets"] < line["transactions"] <= 5 * line["packets"]
         assert line["bytes"] > 235 * line["transactions"], "they are not on the wire"
 
 
