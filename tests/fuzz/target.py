@@ -46,7 +46,8 @@ class Target:
         assert clang, "clang not found: `make setup` installs it"
         sources = [cc.NATIVE / source for source in self.sources]
         if check:
-            parts = [*sources, *(cc.NATIVE / f"{Path(source).stem}.h" for source in self.sources)]
+            headers = [cc.NATIVE / f"{Path(source).stem}.h" for source in self.sources]
+            parts = [part for part in (*sources, *headers) if part.exists()]
             found = [(part, part.read_text()) for part in parts if check in part.read_text()]
             assert len(found) == 1 and found[0][1].count(check) == 1, f"{check!r} is not there once"
             part, text = found[0]

@@ -64,7 +64,7 @@ HOLES = {
         ("ab_quic_queue_push(&q->slots, &c->again, index);", "(void)0;"),  # what was lost is never sent again
     ],
     "quic_adopt": [
-        ("a->local_count > AB_QUIC_CIDS ||", ""),  # believes a count
+        ("a->crypto_len > AB_QUIC_CRYPTO ||", ""),  # believes a length
     ],
 }  # fmt: skip
 
