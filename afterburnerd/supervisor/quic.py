@@ -124,6 +124,7 @@ class QuicService(QuicOff):
     wanted = True
 
     def __init__(self, config: Config, device: Device, watcher: Watcher) -> None:
+        super().__init__()
         self.config = config
         self.device = device
         self.watcher = watcher
@@ -133,7 +134,6 @@ class QuicService(QuicOff):
         self._restless: dict[str, Link] = {}  # those that are not open: all that a turn looks at
         self.ports: dict[Address, QuicPort] = {}
         self.halves: dict[Address, tuple[int, int]] = {}  # shared ports: worker and slot of the other half
-        self.trouble: dict[str, str] = {}  # listeners that could not be had, by name: why
         self._identity: Identity | None = None
         self._realm: Realm | None = None
         self._handover: Handover | None = None

@@ -28,6 +28,9 @@ class QuicOff:
 
     wanted = False
 
+    def __init__(self) -> None:
+        self.trouble: dict[str, str] = {}  # listeners that could not be had, by name: why
+
     def backend(self) -> control.QuicBackend | None:
         """By what packets come in and go out; None: QUIC is off."""
         return None

@@ -165,6 +165,14 @@ class StatusBoard:
                     degraded=True,
                 )
             )
+        for name, why in self._workers.quic_trouble.items():
+            found.append(
+                control.Notice(
+                    text=f"listen.{name} is not to be had: {why}",
+                    hint="free the port (`ss -lunp` shows whose it is) or correct the address, then afterburnerctl reload",
+                    degraded=True,
+                )
+            )
         named = [c for c in self._config.captures if c.address != "any"]
         for rule in capture.unmatched(named, self._facts.local_addresses()) if named else ():
             found.append(

@@ -69,6 +69,11 @@ class Workers:
         return self._watcher.facts
 
     @property
+    def quic_trouble(self) -> dict[str, str]:
+        """QUIC listeners that could not be had, and why."""
+        return self._quic.trouble
+
+    @property
     def serving(self) -> bool:
         return all(keeper.serving for keeper in self.keepers)
 

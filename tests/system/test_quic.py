@@ -162,6 +162,19 @@ def test_a_listener_asks_for_retry(tmp_path: Path) -> None:
         assert listener.counts["retry"] == 1 and listener.counts["accepted"] == 1
 
 
+def test_a_listener_whose_port_is_taken_is_told_as_degraded(tmp_path: Path) -> None:
+    with netns.pair() as rig:
+        with rig.near.entered():
+            squatter = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            squatter.bind(("0.0.0.0", PORT))
+        with squatter, Daemon(rig, tmp_path, QUIC + LISTEN + f'address = "{rig.near.ipv4}"\n') as daemon:
+            daemon.wait(lambda: daemon.state() == "degraded", "it to be degraded")
+            assert any("listen.tpu" in notice.text for notice in daemon.status().notices)
+            squatter.close()
+            assert daemon.reload().ok
+            daemon.wait(lambda: bool(connections(daemon).listeners), "the listener after a reload")
+
+
 def test_dial_and_close_by_command(tmp_path: Path) -> None:
     with two(tmp_path) as both:
         both.wait_open()
