@@ -43,7 +43,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(__file__).parent / "peers"
 BUILT = ROOT / "build" / "peers"
 LOOPBACK = "127.0.0.1"
-BUILD_BOUND = 900.0  # seconds: a tool chain to download and a crate tree to compile on two busy cores
+BUILD_BOUND = 1800.0  # seconds: a tool chain to download and a crate tree to compile on two busy cores
 Event = dict[str, Any]
 
 
