@@ -451,7 +451,17 @@ def main(words: list[str]) -> int:
         return 0
     if verb == "run" and len(rest) >= 2 and rest[0] in ENGINES:
         who = make_identity(Path(_scratch().name), "by-hand")
-        line = [*command(rest[0]), *rest[1:], "--cert", str(who.cert), "--key", str(who.key)]
+        line = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            *command(rest[0]),
+            *rest[1:],
+            "--cert",
+            str(who.cert),
+            "--key",
+            str(who.key),
+        ]
         with contextlib.suppress(KeyboardInterrupt):
             return subprocess.run(line).returncode
         return 0
