@@ -7,6 +7,7 @@ import io
 import pytest
 
 from afterburnerd.abi import shm
+from afterburnerd.abi.connections import Table
 from afterburnerd.abi.description import Info, WorkerInfo
 from afterburnerd.abi.process import Identity
 from afterburnerd.abi.records import Ring
@@ -70,7 +71,16 @@ def test_rings_without_a_segment_go(name: str) -> None:
     assert left(name) == []
 
 
-@pytest.mark.parametrize("end", [".txt", ".records.x", ".stats", ".records.0"])
+def test_tables_of_connections_go_as_well(name: str) -> None:
+    daemon(name, dead=True, rings=1)
+    Table.create(name, 0, 8).close()
+    Table.create(f"{name}-b", 0, 8).close()
+    daemon(f"{name}-b", dead=False, rings=0)
+    assert clean_up()[0] == 0
+    assert left(name) == ["-b.connections.0", "-b.stats"]
+
+
+@pytest.mark.parametrize("end", [".connections.0", ".txt", ".records.x", ".stats", ".records.0"])
 def test_other_software_may_call_its_files_alike(name: str, end: str) -> None:
     (shm.DIRECTORY / f"{name}{end}").write_bytes(b"something else")
     assert clean_up() == (0, "", "")
