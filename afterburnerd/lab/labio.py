@@ -44,6 +44,7 @@ class Samples(msgspec.Struct, frozen=True):
     p99: int = 0
     p999: int = 0
     max: int = 0
+    mean: int = 0
 
 
 class Line(msgspec.Struct, frozen=True):

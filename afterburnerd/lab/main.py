@@ -25,6 +25,7 @@ from . import (
     emit,
     exits,
     flood,
+    probe,
     rig,
 )
 
@@ -73,6 +74,10 @@ def build_parser() -> Parser:
 
     flood.add_arguments(command("flood", flood.run, "send UDP of one size at a chosen rate", flood.EXAMPLES))
     emit.add_arguments(command("emit", emit.run, "send real and broken Solana transactions", emit.EXAMPLES))
+
+    probe.add_arguments(
+        command("probe", probe.run, "measure one-way latency and loss of small messages", probe.EXAMPLES)
+    )
 
     bench = command("bench", run_help, "measure")
     benches = bench.add_subparsers(dest="bench", metavar="BENCH", required=True)

@@ -115,11 +115,14 @@ def offloads(standing: rig.Rig, on: bool) -> None:
         rig.run(*end.inside("ethtool", "-K", end.device, "tx", word, "tso", word, "gso", word, "gro", word))
 
 
-def run(standing: rig.Rig, cores: Cores, load: Load, client: Way = AFXDP, server: Way = AFXDP) -> Outcome:
-    """Messages from client to server."""
-    with Labio("quic-receive", **_options(standing, cores, load, server, is_server=True)) as receiver:
+def run(
+    standing: rig.Rig, cores: Cores, load: Load, client: Way = AFXDP, server: Way = AFXDP, *, downward: bool = False
+) -> Outcome:
+    """Messages from client to server; `downward`: from server to client."""
+    ways = (server, client) if downward else (client, server)
+    with Labio("quic-receive", **_options(standing, cores, load, ways[1], is_server=not downward)) as receiver:
         receiver.wait_ready()
-        with Labio("quic-send", **_options(standing, cores, load, client, is_server=False)) as sender:
+        with Labio("quic-send", **_options(standing, cores, load, ways[0], is_server=downward, sends=True)) as sender:
             sent = _last(sender, load.seconds + 30)
         exits.sleep(0.05)
         receiver.process.send_signal(signal.SIGTERM)
@@ -139,7 +142,7 @@ def _last(process: Labio, timeout: float) -> End:
 
 
 def _options(
-    standing: rig.Rig, cores: Cores, load: Load, way: Way, *, is_server: bool
+    standing: rig.Rig, cores: Cores, load: Load, way: Way, *, is_server: bool, sends: bool = False
 ) -> dict[str, str | int | bool | None]:
     ours, theirs = (standing.daemon, standing.sender) if is_server else (standing.sender, standing.daemon)
     ports = (SERVER_PORT, CLIENT_PORT) if is_server else (CLIENT_PORT, SERVER_PORT)
@@ -153,7 +156,7 @@ def _options(
         "to": theirs.ipv4,
         "sport": ports[0],
         "dport": ports[1],
-        "cpu": cores.receiver if is_server else cores.sender,
+        "cpu": cores.sender if sends else cores.receiver,
         "nice": NICE,
         "server": is_server,
         "rx_socket": way.rx == "socket",
@@ -170,6 +173,6 @@ def _options(
         "frame_size": load.frame_size,
         "ring": load.ring,
         "warm_ms": load.warm_ms,
-        "rate": None if is_server else load.rate,
-        "duration_ms": 0 if is_server else round(load.seconds * 1000),
+        "rate": load.rate if sends else None,
+        "duration_ms": round(load.seconds * 1000) if sends else 0,
     }

@@ -34,14 +34,18 @@ void ab_lab_samples_print(struct ab_lab_samples *s)
         double q;
     } points[] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p999", 0.999}};
 
+    uint64_t sum = 0;
+
     qsort(s->ns, s->count, sizeof(*s->ns), compare);
+    for (uint64_t i = 0; i < s->count; i++)
+        sum += s->ns[i];
     printf("{\"count\":%llu,\"lost\":%llu,\"beyond\":%llu", (unsigned long long)s->count, (unsigned long long)s->lost,
            (unsigned long long)s->beyond);
     if (s->count) {
         printf(",\"min\":%u", s->ns[0]);
         for (unsigned i = 0; i < AB_ARRAY_LEN(points); i++)
             printf(",\"%s\":%u", points[i].name, s->ns[(uint64_t)(points[i].q * (double)(s->count - 1))]);
-        printf(",\"max\":%u", s->ns[s->count - 1]);
+        printf(",\"max\":%u,\"mean\":%llu", s->ns[s->count - 1], (unsigned long long)(sum / s->count));
     }
     printf("}\n");
     fflush(stdout);

@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --backend --broken --conns --count --cpu --duration --flows --idle --interface --interval --kills --loss-duration --mode --mtu --name --queue --queues --rate --receiver-cpu --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suite --suites --svg --to --via --ways --window --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit probe bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --backend --broken --by --conns --count --cpu --direction --duration --flows --idle --interface --interval --kills --loss-duration --mode --mtu --name --queue --queues --rate --receiver-cpu --repeat --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --subnet --suite --suites --svg --to --via --ways --window --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -107,6 +107,15 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l to -x -d '
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -s 6 -l ipv6 -d 'the rig'"'"'s IPv6 address instead of its IPv4 address'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l name -x -d 'the rig to send from (default: afterburner)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using emit' -l interface -x -d 'send from this namespace through DEV instead of from a rig'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using; and test $_shtab_afterburner_lab_npos -eq 0' -a probe -d 'Measure one-way latency and loss of small messages.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l direction -xka "up down both" -d 'which end sends (default: both)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l by -xka "afxdp socket" -d 'way in and out (default: afxdp)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l interval -x -d 'between two messages (default: 10us)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l duration -x -d 'of each direction (default: 1s)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using probe' -s j -l json -d 'one JSON object for each direction'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using; and test $_shtab_afterburner_lab_npos -eq 0' -a bench -d Measure.
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a raw -d 'Measure the raw path against bare AF_XDP and UDP sockets.'
