@@ -216,10 +216,11 @@ int ab_quic_in_stop(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_q
         return rc;
     /* RFC 9000 3.5: the answer is a RESET_STREAM with the same code. */
     if (index != AB_QUIC_NIL)
-        return ab_quic_stream_reset_tx(q, c, index, f->stop_sending.code, AB_QUIC_OUTCOME_STOPPED);
-    if (id & AB_QUIC_ID_UNI)
-        return ab_quic_uni_stop(q, c, id, f->stop_sending.code, AB_QUIC_OUTCOME_STOPPED);
-    return 0;
+        rc = ab_quic_stream_reset_tx(q, c, index, f->stop_sending.code, AB_QUIC_OUTCOME_STOPPED);
+    else if (id & AB_QUIC_ID_UNI)
+        rc = ab_quic_uni_stop(q, c, id, f->stop_sending.code, AB_QUIC_OUTCOME_STOPPED);
+    /* Too many answers wait already: no crime of the peer's, who has that many streams. It asks again. */
+    return rc ? AB_QUIC_NO_ROOM : 0;
 }
 
 int ab_quic_in_max_stream_data(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f)

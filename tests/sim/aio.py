@@ -201,6 +201,7 @@ class Simulation:
         self.next_rebind = self.start + rng.randrange(2_000) * MS
         self.early_close = rng.random() < 0.1
         self.peer_updates = self.last_update = 0  # of keys, by aioquic
+        self.heads: dict[int, bytes] = {}  # of our streams, what came before the key was whole
         self.replies: list[int] = []  # streams of the peer that wait for our side's end, or they are never over
         self.next_ping = 0  # of the peer, for who says nothing behind a NAT that moves is not found again
         self.packets = 0
@@ -345,15 +346,18 @@ class Simulation:
             self.peer_ready = True
         elif isinstance(event, aio_events.StreamDataReceived):
             stream = event.stream_id
+            data = self.heads.pop(stream, b"") + event.data
             if stream not in self.our_streams:
-                if len(event.data) < 2:
-                    assert event.end_stream
-                    self.short_got += 1
+                if len(data) < 2:
+                    self.heads[stream] = data
+                    if event.end_stream:
+                        assert not data
+                        self.short_got += 1
                     return
-                self.our_streams[stream] = int.from_bytes(event.data[:2], "little")
+                self.our_streams[stream] = int.from_bytes(data[:2], "little")
             flow = self.ours[self.our_streams[stream]]
-            assert flow.data[flow.got : flow.got + len(event.data)] == event.data, f"bytes of stream {stream} are wrong"
-            flow.got += len(event.data)
+            assert flow.data[flow.got : flow.got + len(data)] == data, f"bytes of stream {stream} are wrong"
+            flow.got += len(data)
             if event.end_stream:
                 assert flow.fin and flow.got == len(flow.data) and not flow.got_fin
                 flow.got_fin = True

@@ -93,7 +93,7 @@ static void draw_config(struct world *w, struct ab_quic_config *c)
     c->skip_packets = (uint32_t)RNG_OF(r, 0, 0, 10, 500);
     c->keep_alive_ms = (uint32_t)RNG_OF(r, 0, 0, 0, 1000);
     c->key_update_packets = RNG_OF(r, 0, 0, 20, 200);
-    c->confidentiality_limit = c->key_update_packets ? 20 * c->key_update_packets : 0;
+    c->confidentiality_limit = c->key_update_packets ? 200 * c->key_update_packets : 0;
     c->seed = rng_next(r);
     c->crypto = rng_below(r, 2) ? NULL : "libcrypto";
 }
