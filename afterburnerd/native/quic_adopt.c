@@ -188,11 +188,20 @@ struct ab_quic_conn *ab_quic_adopt(struct ab_quic *q, const struct ab_quic_adopt
     return c;
 }
 
+void ab_quic_conn_bury(struct ab_quic *q, struct ab_quic_conn *c, bool room, uint64_t now)
+{
+    for (uint32_t i; (i = ab_quic_cids_buried(&c->cids, room, now)) != AB_QUIC_CIDS_MAX;) {
+        ab_quic_table_del(&q->by_cid, ab_quic_cid_key(&c->cids.ours[i].cid));
+        ab_quic_cids_free(&c->cids, i);
+    }
+}
+
 uint32_t ab_quic_stock(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_cid *cids, uint32_t count)
 {
     uint32_t taken = 0;
 
     for (uint32_t i = 0; i < count && ab_quic_conn_open(c); i++) {
+        ab_quic_conn_bury(q, c, true, 0);
         if (ab_quic_table_get(&q->by_cid, ab_quic_cid_key(&cids[i])) || !ab_quic_cids_stock(&c->cids, &cids[i]))
             continue;
         for (uint32_t k = 0; k < AB_QUIC_CIDS_MAX; k++)

@@ -200,7 +200,7 @@ int ab_quic_cids_new(struct ab_quic_cids *c, const struct ab_quic_frame *f, uint
     return 0;
 }
 
-int ab_quic_cids_retire(struct ab_quic_cids *c, uint64_t seq, uint64_t used, uint32_t *index)
+int ab_quic_cids_retire(struct ab_quic_cids *c, uint64_t seq, uint64_t used, uint64_t until, uint32_t *index)
 {
     *index = AB_QUIC_CIDS_MAX;
     /* 19.16: neither one that was never sent, nor the one that this packet came to. */
@@ -210,9 +210,29 @@ int ab_quic_cids_retire(struct ab_quic_cids *c, uint64_t seq, uint64_t used, uin
         if (c->ours[i].state == AB_QUIC_CID_ANNOUNCED && c->ours[i].cid.seq == seq) {
             c->ours[i].state = AB_QUIC_CID_GONE;
             c->ours[i].told = false;
+            c->ours[i].until = until;
             *index = i;
         }
     return 0;
+}
+
+uint32_t ab_quic_cids_buried(const struct ab_quic_cids *c, bool room, uint64_t now)
+{
+    uint32_t oldest = AB_QUIC_CIDS_MAX;
+
+    for (uint32_t i = 0; i < AB_QUIC_CIDS_MAX; i++) {
+        if (c->ours[i].state == AB_QUIC_CID_FREE)
+            room = false;
+        if (c->ours[i].state == AB_QUIC_CID_GONE && c->ours[i].told &&
+            (oldest == AB_QUIC_CIDS_MAX || c->ours[i].until < c->ours[oldest].until))
+            oldest = i;
+    }
+    return oldest != AB_QUIC_CIDS_MAX && (room || c->ours[oldest].until <= now) ? oldest : AB_QUIC_CIDS_MAX;
+}
+
+void ab_quic_cids_free(struct ab_quic_cids *c, uint32_t index)
+{
+    memset(&c->ours[index], 0, sizeof(c->ours[index]));
 }
 
 bool ab_quic_cids_rotate(struct ab_quic_cids *c, uint64_t *retire)

@@ -1,11 +1,13 @@
 /* Connection IDs of both sides (RFC 9000 section 5.1).
  *
  *   ours     minted by the supervisor, which has put them into the map `cids` before they come here. In stock until the
- *            peer may have another one, then announced (NEW_CONNECTION_ID), then retired by the peer: told, and gone
+ *            peer may have another one, then announced (NEW_CONNECTION_ID), then retired by the peer: told, and still
+ *            good for 3 PTO, because what was sent to it before may come after (5.1.2); a peer may well retire the one
+ *            of the handshake before we have seen all that it sent to that
  *   peer's   announced by it; one is in use. Retired when it asks for it, or when a path changes (9.5)
  *
- *            FREE -> STOCK -> ANNOUNCED -> GONE (event CID_RETIRED is owed) -> FREE
- *            FREE ------------> ANNOUNCED -> GONE (event RESET_TOKEN is owed) -> FREE
+ *            FREE -> STOCK -> ANNOUNCED -> GONE (event CID_RETIRED is owed) -> GONE (told, until its time is over) ->
+ * FREE FREE ------------> ANNOUNCED -> GONE (event RESET_TOKEN is owed) -> FREE
  *
  * Both tables are small and of fixed size: a flood of NEW_CONNECTION_ID meets its limit, not our memory. */
 #ifndef AB_QUIC_CIDS_H
@@ -30,6 +32,7 @@ struct ab_quic_cid_entry {
     uint8_t state; /* enum ab_quic_cid_state */
     bool told;     /* the event of it was taken */
     uint8_t pad[6];
+    uint64_t until; /* ours, GONE: packets to it are taken until then */
 };
 
 struct ab_quic_cids {
@@ -67,8 +70,14 @@ bool ab_quic_cids_stock(struct ab_quic_cids *c, const struct ab_quic_cid *cid);
 int ab_quic_cids_new(struct ab_quic_cids *c, const struct ab_quic_frame *f, uint64_t *retire, uint32_t *count);
 
 /* ab_quic_cids_retire: RETIRE_CONNECTION_ID in a packet that came to `used` (sequence number). 0 or the transport
- * error; *index: of the entry that went, AB_QUIC_CIDS_MAX where it was gone already. */
-int ab_quic_cids_retire(struct ab_quic_cids *c, uint64_t seq, uint64_t used, uint32_t *index);
+ * error; *index: of the entry that went, AB_QUIC_CIDS_MAX where it was gone already. Packets to it are taken `until`.
+ */
+int ab_quic_cids_retire(struct ab_quic_cids *c, uint64_t seq, uint64_t used, uint64_t until, uint32_t *index);
+
+/* ab_quic_cids_buried: one of ours that is gone for good, because its time is over or, with `room`, because its entry
+ * is needed; AB_QUIC_CIDS_MAX: none. The caller forgets it everywhere else, then calls ab_quic_cids_free. */
+uint32_t ab_quic_cids_buried(const struct ab_quic_cids *c, bool room, uint64_t now);
+void ab_quic_cids_free(struct ab_quic_cids *c, uint32_t index);
 
 /* ab_quic_cids_rotate: another connection ID of the peer, for another path (9.5); false where there is none to spare.
  * The former one is to be retired: *retire. */

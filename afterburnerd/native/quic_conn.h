@@ -263,6 +263,9 @@ void ab_quic_conn_reset_path(struct ab_quic *q, struct ab_quic_conn *c, uint64_t
 
 /* ab_quic_conn_announce: NEW_CONNECTION_ID for what is in stock, as many as the peer stores. 0 or an error. */
 int ab_quic_conn_announce(struct ab_quic *q, struct ab_quic_conn *c);
+/* ab_quic_conn_bury forgets what the peer has retired and whose time is over; `room`: and one more where a free entry
+ * is needed. */
+void ab_quic_conn_bury(struct ab_quic *q, struct ab_quic_conn *c, bool room, uint64_t now);
 
 /* ab_quic_cid_key: a connection ID of ours as a number: 8 bytes as they lie. */
 static inline uint64_t ab_quic_cid_key(const struct ab_quic_cid *cid)

@@ -236,7 +236,7 @@ void ab_quic_free(struct ab_quic *q)
 static void conn_free(struct ab_quic *q, struct ab_quic_conn *c)
 {
     for (uint32_t i = 0; i < AB_QUIC_CIDS_MAX; i++)
-        if (c->cids.ours[i].state == AB_QUIC_CID_STOCK || c->cids.ours[i].state == AB_QUIC_CID_ANNOUNCED)
+        if (c->cids.ours[i].state != AB_QUIC_CID_FREE)
             ab_quic_table_del(&q->by_cid, ab_quic_cid_key(&c->cids.ours[i].cid));
     ab_quic_table_del(&q->by_id, c->id);
     ab_quic_timer_set(&q->timers, c->index, UINT64_MAX);

@@ -107,14 +107,14 @@ static bool tell_cids(struct ab_quic *q, struct ab_quic_conn *c, bool ours, uint
                                       .code = e->state == AB_QUIC_CID_GONE,
                                       .length = sizeof(e->cid)};
         /* Of the peer's, the one that we send to: no other token may reset us (RFC 9000 10.3.1). */
-        bool due = e->state == AB_QUIC_CID_GONE || (!ours && i == c->cids.in_use && !e->told);
+        bool due = (e->state == AB_QUIC_CID_GONE || (!ours && i == c->cids.in_use)) && !e->told;
 
         if (!due)
             continue;
         if (!tell(q, c, &event, &e->cid, now))
             return false;
         e->told = true;
-        if (e->state == AB_QUIC_CID_GONE)
+        if (e->state == AB_QUIC_CID_GONE && !ours)
             memset(e, 0, sizeof(*e));
     }
     return true;

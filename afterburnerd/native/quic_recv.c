@@ -159,14 +159,14 @@ static int new_cid(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
 }
 
 static int retire_cid(struct ab_quic *q, struct ab_quic_conn *c, const struct incoming *in,
-                      const struct ab_quic_frame *f)
+                      const struct ab_quic_frame *f, uint64_t now)
 {
     uint32_t index;
-    int rc = ab_quic_cids_retire(&c->cids, f->retire_cid.sequence, in->cid_seq, &index);
+    int rc = ab_quic_cids_retire(&c->cids, f->retire_cid.sequence, in->cid_seq, now + 3 * ab_quic_conn_pto(c), &index);
 
     if (rc || index == AB_QUIC_CIDS_MAX)
         return rc;
-    ab_quic_table_del(&q->by_cid, ab_quic_cid_key(&c->cids.ours[index].cid));
+    ab_quic_conn_bury(q, c, false, now);
     ab_quic_owe(q, c, AB_QUIC_OWED_OUR_CIDS);
     return ab_quic_conn_announce(q, c);
 }
@@ -230,7 +230,7 @@ static int frame(struct ab_quic *q, struct ab_quic_conn *c, const struct incomin
     case AB_QUIC_FRAME_NEW_CONNECTION_ID:
         return new_cid(q, c, f);
     case AB_QUIC_FRAME_RETIRE_CONNECTION_ID:
-        return retire_cid(q, c, in, f);
+        return retire_cid(q, c, in, f, now);
     case AB_QUIC_FRAME_PATH_CHALLENGE:
         challenged(q, c, in, f->path.data);
         return 0;
@@ -372,9 +372,14 @@ static struct ab_quic_conn *owner(struct ab_quic *q, struct ab_dgram *d, uint8_t
         q->totals.rx_unknown++;
         return NULL;
     }
+    c = &q->conns[h->conn];
+    if (ab_unlikely(c->cids.ours[h->cid].until - 1 < now)) { /* 0: not retired; else its time is over */
+        ab_quic_conn_bury(q, c, false, now);
+        q->totals.rx_unknown++;
+        return NULL;
+    }
     if (mine)
         *mine = 1;
-    c = &q->conns[h->conn];
     *seq = c->cids.ours[h->cid].cid.seq;
     if (ab_likely(ab_quic_conn_open(c))) {
         if (ab_unlikely(!(d->data[0] & 0x40))) { /* RFC 9000 17.3.1: the fixed bit */
