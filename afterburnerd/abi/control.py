@@ -35,7 +35,7 @@ EXIT_NOT_RUNNING = 3
 EXIT_UNREACHABLE = 69
 EXIT_PERMISSION = 77
 
-DaemonState = Literal["starting", "serving", "degraded", "recovering", "stopping"]
+DaemonState = Literal["starting", "serving", "degraded", "recovering", "stopping", "stopped"]
 ReloadClass = Literal["live", "data-plane", "restart"]
 
 

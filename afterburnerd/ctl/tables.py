@@ -21,6 +21,7 @@ STATE_STYLES = {
     "recovering": WARN,
     "starting": WARN,
     "stopping": WARN,
+    "stopped": WARN,
     "paused": WARN,
 }
 

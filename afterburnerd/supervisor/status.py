@@ -130,6 +130,8 @@ class StatusBoard:
         """Who serves what, in which mode."""
         what = "socket" if self._device.rung == "socket" else "queue"
         sources = sum(len(k.modes) for k in self._workers.keepers)
+        if what == "socket" and not sources:
+            return f"{_count(len(self._workers.keepers), 'worker')}, no captures, in socket mode"
         return f"{_count(len(self._workers.keepers), 'worker')}, {_count(sources, what)} in {self._workers.mode} mode"
 
     def notices(self) -> tuple[control.Notice, ...]:

@@ -81,6 +81,8 @@ class Workers:
     def mode(self) -> str:
         """The mode in force, in the configuration's words: the worst of all queues."""
         modes = [mode for k in self.keepers for mode in k.modes.values()]
+        if not modes and self._device.rung == "socket" and self.serving:
+            return "socket"  # without capture rules there is nothing but QUIC's sockets
         return max(modes, default=QueueMode.CLOSED).name.lower().replace("_", "-")
 
     @property

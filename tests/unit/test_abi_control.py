@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from afterburnerd.abi import control
 from afterburnerd.abi.control import ControlClient, ControlError
+from afterburnerd.abi.layout import DaemonState
 
 
 @contextmanager
@@ -79,6 +81,11 @@ def test_requests_survive_the_way(message: control.Request) -> None:
 @pytest.mark.parametrize("reply", REPLIES)
 def test_replies_survive_the_way(reply: control.Reply) -> None:
     assert control.decode_reply(control.encode(reply)) == reply
+
+
+def test_every_state_of_the_daemon_can_be_told() -> None:
+    """Also the last one, to who asks while it ends."""
+    assert {state.name.lower() for state in DaemonState} == set(get_args(control.DaemonState))
 
 
 def test_the_tag_is_the_name() -> None:
