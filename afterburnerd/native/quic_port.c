@@ -78,8 +78,12 @@ static void last_look(struct ab_quic_port *p, uint64_t id, const struct ab_quic_
     struct ab_quic_port_seen none = {.id = id}, *seen = &none;
     struct ab_quic_conn *c = ab_quic_find(p->quic, id);
 
-    if (c && p->seen[ab_quic_conn_index(c)].id == id)
+    if (c) {
+        /* It stays in the table for a while (RFC 9000 10.2), and may be looked at again: not to be counted twice. */
         seen = &p->seen[ab_quic_conn_index(c)];
+        if (seen->id != id)
+            *seen = (struct ab_quic_port_seen){.id = id};
+    }
     sum_up(p, seen, &closed->counts);
 }
 

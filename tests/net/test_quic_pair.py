@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -222,3 +223,25 @@ def test_packets_on_another_workers_queue_are_handed_over(seed: int) -> None:
             other.worker.close()
             made.close()
             ring.close()
+
+
+def test_what_a_short_connection_counted_is_counted_once(seed: int) -> None:
+    """It is over before its place in a large table is looked at, and stays in the table for 3 PTO behind its end."""
+    config = {"connections": 4096, "packets": 262144}
+    with netns.pair() as rig:
+        sides = [Side(name, rig, "afxdp", "afxdp", **config) for name in ("client", "server")]
+        for side in sides:
+            side.turn()  # the first places are looked at now, and not again before 25 ms have passed
+        made = Pair(*sides, seed)
+        try:
+            made.client.send(bytes(235), token=1)
+            made.until(lambda: bool(made.server.received()), "it is received")
+            made.client.command(QuicCommandKind.CLOSE)
+            made.until(lambda: all(s.told(QuicEventKind.CLOSED) for s in sides), "both ends are told of the end")
+            end = time.monotonic() + 0.3  # twelve rounds through the table
+            while time.monotonic() < end:
+                made.turn()
+            assert made.server.word("quic_streams_received") == 1
+            assert made.client.word("quic_messages_sent") == 1
+        finally:
+            made.close()
