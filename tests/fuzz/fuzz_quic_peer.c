@@ -2,7 +2,10 @@
  *
  * The grammar is that of sim/c/plan.c and scenario.c: streams, DATAGRAMs, resets, key updates, rebindings, closes,
  * limits and pools, loss and delay. So are the invariants: each byte once, each fate once, no pair of key and number
- * twice, no timer stuck, pools empty at the end. Where the input ends, the draws go on from a fixed seed. */
+ * twice, no timer stuck, pools empty at the end. Where the input ends, the draws go on from a fixed seed.
+ *
+ * Whether a transfer ends in time is for the simulation to judge, not for this: an input can choose draws under which
+ * it cannot, such as every slot taken by transactions that wait for the credit which an open stream holds. */
 #include "../sim/c/must.h"
 #include "../sim/c/world.h"
 #include "fuzz.h"

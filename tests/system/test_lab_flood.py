@@ -120,7 +120,8 @@ def test_emitted_transactions_decode_as_the_summary_says(standing: rig.Rig, via:
     assert dict(reasons) == said["broken"]
     assert set(said["broken"]) == set(SENDABLE)
     assert said["sent"]["sent"] == 330
-    assert len(set(payloads)) == 330 - said["broken"]["empty"] + 1  # no two alike but the empty ones
+    # No two alike but the empty ones, and those cut off so early that chance makes two of them.
+    assert len({p for p in payloads if len(p) > 4}) == sum(len(p) > 4 for p in payloads)
 
 
 def test_a_stock_goes_round_and_is_counted_right(standing: rig.Rig) -> None:

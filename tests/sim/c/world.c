@@ -275,6 +275,13 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
             continue;
         }
         idle_turns = 0;
+        if (choices && next != NET_NEVER && next > w->limit) { /* see fuzz_quic_peer.c */
+            for (int i = 0; i < 2; i++) {
+                ab_quic_free(w->end[i].q);
+                w->end[i].q = NULL;
+            }
+            return;
+        }
         if (next == NET_NEVER || next > w->limit)
             ledger_explain(w);
         if (next == NET_NEVER)
