@@ -28,11 +28,11 @@ enum ab_quic_cid_state {
 };
 
 struct ab_quic_cid_entry {
+    uint64_t until; /* ours, GONE: packets to it are taken until then; each packet needs this and the next word */
     struct ab_quic_cid cid;
     uint8_t state; /* enum ab_quic_cid_state */
     bool told;     /* the event of it was taken */
     uint8_t pad[6];
-    uint64_t until; /* ours, GONE: packets to it are taken until then */
 };
 
 struct ab_quic_cids {
