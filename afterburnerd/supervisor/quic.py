@@ -23,6 +23,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path as FilePath
 
+import msgspec
+
 from afterburnerd import base58
 from afterburnerd.abi import control
 from afterburnerd.abi.layout import (
@@ -328,7 +330,7 @@ class QuicService(QuicOff):
         self._apply_listens()
         wanted = {c.name: c for c in self.config.connects}
         for name in [n for n in self.links if n not in wanted or self.links[n].target != target_of(wanted[n])]:
-            self._drop_link(name)
+            self._drop_link(name, 0, "no longer configured")
         for name, connect in wanted.items():
             if name not in self.links:
                 self._add_link(Link(name, target_of(connect), room=connect.messages))
@@ -336,12 +338,12 @@ class QuicService(QuicOff):
     def _add_link(self, link: Link) -> None:
         self.links[link.name] = self._restless[link.name] = link
 
-    def _drop_link(self, name: str) -> None:
+    def _drop_link(self, name: str, code: int, reason: str) -> None:
         link = self.links.pop(name)
         self._restless.pop(name, None)
         link.close()
         if link.number is not None:
-            self.close_number(link.number, 0, "no longer configured")
+            self.close_number(link.number, code, reason)
 
     def _apply_listens(self) -> None:
         wanted: dict[Address, Listen] = {}
@@ -648,6 +650,7 @@ class QuicService(QuicOff):
             "remote_port": remote[1],
             "family": 6 if six else 4,
             "ttl": 64,
+            "mtu": max(LEAST_MTU, min(way.mtu or 1500, 65_535) - (UDP_V6 if six else UDP_V4)),
         }
         half, backend = self.halves.get(port.local), self.way_in_and_out()
         on_rings = way.usable and self.device.program is not None
@@ -662,13 +665,11 @@ class QuicService(QuicOff):
                 vlan_inner=inner,
                 dmac=way.mac,
                 smac=way.source_mac,
-                mtu=max(LEAST_MTU, min(way.mtu or 1500, 65_535) - (UDP_V6 if six else UDP_V4)),
                 slot=slot,
             )
         if half is None:
             return 0, None
-        mtu = max(LEAST_MTU, min(way.mtu or 1500, 65_535) - (UDP_V6 if six else UDP_V4))
-        return half[0], Path(**common, io=1, mtu=mtu, slot=half[1])  # type: ignore[arg-type]
+        return half[0], Path(**common, io=1, slot=half[1])  # type: ignore[arg-type]
 
     def _queue_of(self, port: KernelPort, remote: Address) -> tuple[int, int]:
         """Worker and slot of the queue on which the handshake's packets came in."""
@@ -710,10 +711,8 @@ class QuicService(QuicOff):
     def _move(self, connection: Connection, port: KernelPort, way: Way) -> None:
         _, path = self._path(way, port, connection.remote)
         if path is not None and path != connection.path:
-            path = Path(**{f: getattr(path, f) for f in path.__struct_fields__ if f != "generation"},
-                        generation=connection.path.generation + 1)  # fmt: skip
-            connection.path = path
-            self.handover.command(connection, QuicCommandKind.PATH, path.pack())
+            connection.path = msgspec.structs.replace(path, generation=connection.path.generation + 1)
+            self.handover.command(connection, QuicCommandKind.PATH, connection.path.pack())
 
     # --- news --------------------------------------------------------------------------------------------------------
 
@@ -850,13 +849,9 @@ class QuicService(QuicOff):
     def close_named(self, what: str, code: int, reason: str) -> None:
         """A link by its name (it is not dialled again until the next reload), or a connection by its number."""
         if what in self.links:
-            link = self.links.pop(what)
-            self._restless.pop(what, None)
-            link.close()
-            if link.number is not None:
-                self.close_number(link.number, code, reason)
+            self._drop_link(what, code, reason)
         elif not (what.isdigit() and self.close_number(int(what), code, reason)):
-            raise Refusal(f'there is no connection "{what}"; `afterburnerctl connections` lists them', EXIT_UNREACHABLE)
+            raise _unknown(what)
 
     def trace(self, request: control.TraceRequest) -> control.Traced:
         """Refusal where it is not allowed, or there is no such connection, or the files cannot be made."""
@@ -865,9 +860,7 @@ class QuicService(QuicOff):
         for what in request.connections:
             number = self.links[what].number if what in self.links else int(what) if what.isdigit() else None
             if number is None or number not in known:
-                raise Refusal(
-                    f'there is no connection "{what}"; `afterburnerctl connections` lists them', EXIT_UNREACHABLE
-                )
+                raise _unknown(what)
             chosen[number] = known[number]
         try:
             if request.new:
@@ -928,6 +921,10 @@ class QuicService(QuicOff):
         return control.Connections(
             connections=tuple(rows[:ROWS_MAX]), total=len(rows), listeners=listeners, trouble=dict(self.trouble)
         )
+
+
+def _unknown(what: str) -> Refusal:
+    return Refusal(f'there is no connection "{what}"; `afterburnerctl connections` lists them', EXIT_UNREACHABLE)
 
 
 def _cannot_trace(why: str) -> None:
