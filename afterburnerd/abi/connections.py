@@ -17,7 +17,6 @@ Mode 0644 like the statistics: a row has no key, no connection ID and no token.
 from __future__ import annotations
 
 import os
-import re
 import time
 
 import msgspec
@@ -25,6 +24,7 @@ import msgspec
 from . import shm
 from .layout import QUIC_ROWS_MAGIC, VERSION, QuicRole, QuicRow, QuicRows, QuicState
 
+KIND = "connections"
 MODE = 0o644
 WORDS = QuicRow.SIZE // 8
 TRIES = 64
@@ -33,22 +33,17 @@ MAX_ROWS = 1 << 20
 
 
 def table_name(name: str, worker: int) -> str:
-    return f"{name}.connections.{worker}"
+    return shm.name_of(name, KIND, worker)
 
 
 def tables_of(name: str) -> list[int]:
     """Workers that have a table under this name now."""
-    shm.path_of(name)
-    pattern = re.compile(re.escape(name) + r"\.connections\.(\d{1,5})")
-    with os.scandir(shm.DIRECTORY) as entries:
-        return sorted(int(m[1]) for e in entries if (m := pattern.fullmatch(e.name)))
+    return shm.workers_of(name, KIND)
 
 
 def remove_tables(name: str, keep: int = 0) -> None:
     """Removes the tables of workers `keep` and up."""
-    for worker in tables_of(name):
-        if worker >= keep:
-            shm.remove_own(table_name(name, worker))
+    shm.remove_workers(name, KIND, keep)
 
 
 class Table:
@@ -71,19 +66,14 @@ class Table:
             worker=worker,
             created_ns=time.time_ns(),
         )
-        full = table_name(name, worker)
         fd = shm.create(QuicRows.SIZE + rows * QuicRow.SIZE)
         try:
             os.pwrite(fd, header.pack(), 0)
-            for _ in range(8):
-                if shm.publish(fd, full, MODE):
-                    return cls(name, worker, fd, rows)
-                shm.remove_own(full)
+            shm.publish_anew(fd, name, KIND, worker, MODE)
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)
-        raise shm.InUse(f"{shm.path_of(full)}: somebody makes it again and again: is a second daemon named {name!r}?")
+        return cls(name, worker, fd, rows)
 
     def close(self) -> None:
         """Closes; the table and its name stay."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
 import time
 from typing import Literal
 
@@ -29,6 +28,7 @@ from .layout import RECORD_MAGIC, VERSION, Record, RecordRing
 Start = Literal["next", "oldest", "first"]
 
 HEAD_WORD = RecordRing.OFFSETS["head"] // 8
+KIND = "records"
 MODE = 0o640
 CREATED_WORD = RecordRing.OFFSETS["created_ns"] // 8
 SLOT_ALIGN = 64
@@ -36,15 +36,12 @@ SLOT_LIMIT = 1 << 20
 
 
 def ring_name(name: str, worker: int) -> str:
-    return f"{name}.records.{worker}"
+    return shm.name_of(name, KIND, worker)
 
 
 def rings_of(name: str) -> list[int]:
     """Workers that have a ring under this name now."""
-    shm.path_of(name)
-    pattern = re.compile(re.escape(name) + r"\.records\.(\d{1,5})")
-    with os.scandir(shm.DIRECTORY) as entries:
-        return sorted(int(m[1]) for e in entries if (m := pattern.fullmatch(e.name)))
+    return shm.workers_of(name, KIND)
 
 
 class Ring:
@@ -75,21 +72,16 @@ class Ring:
             worker=worker,
             created_ns=time.time_ns(),
         )
-        full = ring_name(name, worker)
         fd = shm.create(size)
         try:
             os.pwrite(fd, header.pack(), 0)
             if gid >= 0:
                 os.fchown(fd, -1, gid)
-            for _ in range(8):
-                if shm.publish(fd, full, MODE):
-                    return cls(name, worker, fd, size)
-                shm.remove_own(full)
+            shm.publish_anew(fd, name, KIND, worker, MODE)
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)
-        raise shm.InUse(f"{shm.path_of(full)}: somebody makes it again and again: is a second daemon named {name!r}?")
+        return cls(name, worker, fd, size)
 
     def close(self) -> None:
         """Closes; the ring and its name stay."""
@@ -103,9 +95,7 @@ class Ring:
 
 def remove_rings(name: str, keep: int = 0) -> None:
     """Removes the rings of workers `keep` and up: of an earlier daemon that had more of them, or at the end (keep = 0)."""
-    for worker in rings_of(name):
-        if worker >= keep:
-            shm.remove_own(ring_name(name, worker))
+    shm.remove_workers(name, KIND, keep)
 
 
 class RingReader:

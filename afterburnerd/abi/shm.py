@@ -152,3 +152,36 @@ def remove_own(name: str) -> None:
             f"{path} belongs to uid {owner}, not to uid {os.geteuid()} that we run as: remove it as its owner: rm {path}"
         )
     unlink(name)
+
+
+# --- files of workers: `/<name>.<kind>.<worker>` --------------------------------------------------------------------------
+
+
+def name_of(name: str, kind: str, worker: int) -> str:
+    return f"{name}.{kind}.{worker}"
+
+
+def workers_of(name: str, kind: str) -> list[int]:
+    """Workers that have a file of this kind under this name now."""
+    path_of(name)
+    pattern = re.compile(re.escape(f"{name}.{kind}.") + r"(\d{1,5})")
+    with os.scandir(DIRECTORY) as entries:
+        return sorted(int(m[1]) for e in entries if (m := pattern.fullmatch(e.name)))
+
+
+def remove_workers(name: str, kind: str, keep: int = 0) -> None:
+    """Removes the files of workers `keep` and up: of an earlier daemon that had more of them, or at the end (keep = 0)."""
+    for worker in workers_of(name, kind):
+        if worker >= keep:
+            remove_own(name_of(name, kind, worker))
+
+
+def publish_anew(fd: int, name: str, kind: str, worker: int, mode: int) -> None:
+    """Gives a worker's finished file its name, in place of one that an earlier daemon left. That daemon's name must be ours
+    already (see Segment.create)."""
+    full = name_of(name, kind, worker)
+    for _ in range(8):
+        if publish(fd, full, mode):
+            return
+        remove_own(full)
+    raise InUse(f"{path_of(full)}: somebody makes it again and again: is a second daemon named {name!r}?")
