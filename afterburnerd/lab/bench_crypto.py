@@ -17,13 +17,12 @@ alternate on one CPU, and the best round of each counts: it says what the code c
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..cli import EXIT_USAGE, ToolError
 from ..native import lib
-from . import quantities, report
+from . import cores, quantities, report
 from .report import Fact, Report, Result
 
 SUITES = {"aes128": 1, "aes256": 2, "chacha20": 3}
@@ -75,16 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--suites", nargs="+", choices=SUITES, default=list(SUITES), metavar="SUITE", help=f"of {', '.join(SUITES)}"
     )
-    parser.add_argument("--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)")
+    cores.add_one(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    allowed = os.sched_getaffinity(0)
-    cpu = max(allowed) if args.cpu is None else args.cpu  # the first one has most of the interrupts
-    if cpu not in allowed:
-        usable = ", ".join(map(str, sorted(allowed)))
-        raise ToolError(f"--cpu {cpu}: not one that this process may run on: {usable}", EXIT_USAGE)
+    cpu = cores.one(args)
     try:
         crypto = lib.QuicCrypto(args.backend)
     except OSError as error:
@@ -93,16 +88,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(crypto: lib.QuicCrypto, suites: Sequence[str], rounds: int, cpu: int) -> Report:
-    facts, stolen, allowed = report.machine(), report.steal_seconds(), os.sched_getaffinity(0)
+    facts, stolen = report.machine(), report.steal_seconds()
     reference = lib.QuicCrypto("libcrypto")
     results: list[Result] = []
-    os.sched_setaffinity(0, {cpu})
-    try:
+    with cores.staying_on(cpu):
         for suite in suites:
             report.say(f"{suite}: {rounds} rounds of each, {crypto.name()} and libcrypto in turns")
             results += _suite(suite, Side.make(crypto, SUITES[suite]), Side.make(reference, SUITES[suite]), rounds)
-    finally:
-        os.sched_setaffinity(0, allowed)
     settings: dict[str, Fact] = {
         "backend": crypto.name(),
         "rounds": rounds,

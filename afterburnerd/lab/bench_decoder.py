@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import array
-import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 
 from ..abi.layout import Tx
 from ..native import lib
-from . import report
+from . import cores, quantities, report
 from .report import Fact, Report, Result
 from .transactions import SHAPES, TARGET_BYTES, Maker
 
@@ -34,32 +33,35 @@ STOCK_BYTES = 2048 * 4096
 UNIQUE = 4096  # signed ones; the stock repeats them (signing is slow, and no two neighbours are alike)
 PASSES = 25  # over the stock in one round: some 10 ms, long against the clock and short against a time slice
 
+EXAMPLES = """\
+examples:
+  afterburner-lab bench decoder                     some ten seconds, no privileges needed
+  afterburner-lab bench decoder --rounds 99 --json > decoder.json
+"""
+
 Sample = Callable[[], float]
 
 
-def run(json: bool = False, rounds: int = 31, seed: int = 1, cpu: int | None = None) -> int:
-    """Measures and prints; returns the exit code."""
-    if rounds < 1:
-        raise ValueError(f"rounds: {rounds} are too few, 1 is the least")
-    return report.publish(measure(rounds, seed, cpu), json)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rounds", type=quantities.amount, default=31, metavar="N", help="rounds of each side, in turns (default: 31)"
+    )
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the transactions (default: 1)")
+    cores.add_one(parser)
+    parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
-def measure(rounds: int, seed: int, cpu: int | None) -> Report:
-    facts = report.machine()
-    allowed = os.sched_getaffinity(0)
-    if cpu is None:
-        cpu = max(allowed)  # the first one has most of the interrupts
-    if cpu not in allowed:
-        raise ValueError(f"cpu: {cpu} is not one that this process may run on: {', '.join(map(str, sorted(allowed)))}")
-    stolen = report.steal_seconds()
-    os.sched_setaffinity(0, {cpu})
-    try:
+def run(args: argparse.Namespace) -> int:
+    return report.publish(measure(args.rounds, args.seed, cores.one(args)), args.json)
+
+
+def measure(rounds: int, seed: int, cpu: int) -> Report:
+    facts, stolen = report.machine(), report.steal_seconds()
+    with cores.staying_on(cpu):
         results = [
             *_compare("decoder_rate", ["transfer"], rounds, seed),
             *_compare("decoder_rate_mixed", list(SHAPES), rounds, seed)[:1],
         ]
-    finally:
-        os.sched_setaffinity(0, allowed)
     settings: dict[str, Fact] = {
         "transaction_bytes": TARGET_BYTES,
         "stock_bytes": STOCK_BYTES,
@@ -145,17 +147,3 @@ def _solders(unique: Sequence[bytes]) -> Sample | None:
         return (time.perf_counter_ns() - start) / len(unique)
 
     return sample
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Decoder of Solana transactions, one core, against solders.")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    parser.add_argument("--rounds", type=int, default=31, help="rounds of each side, alternating (default 31)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the transactions (default 1)")
-    parser.add_argument("--cpu", type=int, help="CPU to run on (default: the last one allowed)")
-    args = parser.parse_args()
-    return run(json=args.json, rounds=args.rounds, seed=args.seed, cpu=args.cpu)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -32,7 +31,7 @@ from dataclasses import dataclass, field
 
 from ..cli import EXIT_USAGE, ToolError
 from ..native import lib
-from . import labio, quantities, report
+from . import cores, labio, quantities, report
 from .bench_crypto import SECRET_BYTES, SUITES
 from .report import Fact, Report, Result
 
@@ -69,23 +68,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", type=int, default=SIZE, metavar="BYTES", help=f"of a transaction (default: {SIZE})")
     parser.add_argument("--backend", metavar="NAME", help="packet protection, as in bench crypto (default: auto)")
-    parser.add_argument("--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)")
+    cores.add_one(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    allowed = os.sched_getaffinity(0)
-    cpu = max(allowed) if args.cpu is None else args.cpu  # the first one has most of the interrupts
-    if cpu not in allowed:
-        usable = ", ".join(map(str, sorted(allowed)))
-        raise ToolError(f"--cpu {cpu}: not one that this process may run on: {usable}", EXIT_USAGE)
+    cpu = cores.one(args)
     if not 1 <= args.size <= 4096:
         raise ToolError(f"--size {args.size}: a transaction has 1 to 4096 bytes", EXIT_USAGE)
     return report.publish(measure(args.rounds, args.size, args.backend, cpu), args.json)
 
 
 def measure(rounds: int, size: int, backend: str | None, cpu: int) -> Report:
-    facts, stolen, allowed = report.machine(), report.steal_seconds(), os.sched_getaffinity(0)
+    facts, stolen = report.machine(), report.steal_seconds()
     modes = [
         Mode("engine_unpacked_rate", "aes128", 1),
         Mode("engine_packed_rate", "aes128", 0),
@@ -98,12 +93,9 @@ def measure(rounds: int, size: int, backend: str | None, cpu: int) -> Report:
             mode.rounds += _rounds(mode, size, backend, cpu)
     crypto = lib.QuicCrypto(backend or "auto")
     results: list[Result] = []
-    os.sched_setaffinity(0, {cpu})
-    try:
+    with cores.staying_on(cpu):
         for mode in modes:
             results += _results(mode, crypto, rounds)
-    finally:
-        os.sched_setaffinity(0, allowed)
     settings: dict[str, Fact] = {
         "backend": crypto.name(),
         "transaction_bytes": size,

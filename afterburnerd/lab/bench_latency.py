@@ -22,10 +22,10 @@ from collections.abc import Callable
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from . import exits, quantities, quic_pair, report, rig
-from .daemon import usable_cpus
+from . import cores, exits, quantities, quic_pair, report, rig
+from .cores import Cores
 from .labio import Labio, Samples
-from .quic_pair import AFXDP, SOCKET, Cores, Load, Outcome, Way
+from .quic_pair import AFXDP, SOCKET, Load, Outcome, Way
 
 EXAMPLES = """\
 examples:
@@ -65,29 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="connections that are open in the contenders with many (default: 4096)",
     )
-    add_cores(parser)
+    cores.add_pair(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
-def add_cores(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sender-cpu", type=int, metavar="N", help="CPU of the sender (default: the one before)")
-    parser.add_argument("--receiver-cpu", type=int, metavar="N", help="CPU of the receiver (default: the last)")
-
-
-def cores(args: argparse.Namespace) -> Cores:
-    cpus = usable_cpus()
-    if len(cpus) < 2:
-        raise ToolError("this benchmark needs two CPUs: both ends spin", EXIT_UNREACHABLE)
-    receiver = args.receiver_cpu if args.receiver_cpu is not None else cpus[-1]
-    others = [cpu for cpu in cpus if cpu != receiver]
-    sender = args.sender_cpu if args.sender_cpu is not None else others[-1]
-    if sender not in cpus or receiver not in cpus or sender == receiver:
-        raise ToolError(f"--sender-cpu and --receiver-cpu: two different ones of {', '.join(map(str, cpus))}", 64)
-    return Cores(sender, receiver)
-
-
 def run(args: argparse.Namespace) -> int:
-    chosen = cores(args)
+    chosen = cores.pair(args)
     if args.rounds < 1 or not 1 <= args.conns <= 65536:
         raise ToolError("--rounds: at least 1; --conns: 1 to 65536", 64)
     rate = round(1 / args.interval)

@@ -37,8 +37,8 @@ import msgspec
 from ..abi.stats import Delta, Snapshot
 from ..cli import EXIT_UNREACHABLE, ToolError
 from ..config.model import Memory, Worker
-from . import emit, exits, quantities, report, rig
-from .daemon import Daemon, usable_cpus
+from . import cores, emit, exits, quantities, report, rig
+from .daemon import Daemon
 from .labio import Labio, Line, Samples
 from .report import Result, say
 from .transactions import TARGET_BYTES
@@ -104,23 +104,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="of the loss test (default: 30s)",
     )
-    parser.add_argument("--worker-cpu", type=int, metavar="N", help="CPU of the worker (default: the last)")
-    parser.add_argument("--sender-cpu", type=int, metavar="N", help="CPU of the sender (default: the one before)")
+    cores.add_pair(parser, "worker")
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    cpus = usable_cpus()
-    if len(cpus) < 2:
-        raise ToolError("bench raw needs two CPUs: both ends of a round trip spin", EXIT_UNREACHABLE)
-    worker = args.worker_cpu if args.worker_cpu is not None else cpus[-1]
-    others = [cpu for cpu in cpus if cpu != worker]
-    sender = args.sender_cpu if args.sender_cpu is not None else others[-1]
-    if worker not in cpus or sender not in cpus or worker == sender:
-        raise ToolError(f"--worker-cpu and --sender-cpu: two different ones of {', '.join(map(str, cpus))}", 64)
+    chosen = cores.pair(args)
     if args.rounds < 1:
         raise ToolError("--rounds: at least 1", 64)
-    settings = Settings(args.rounds, args.duration, args.loss_duration, worker, sender)
+    settings = Settings(args.rounds, args.duration, args.loss_duration, chosen.receiver, chosen.sender)
     return report.publish(measure(settings), args.json)
 
 

@@ -22,9 +22,10 @@ from collections.abc import Callable
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from . import bench_latency, exits, quantities, quic_pair, report, rig
+from . import cores, exits, quantities, quic_pair, report, rig
+from .cores import Cores
 from .labio import Labio
-from .quic_pair import AFXDP, SOCKET, SUITES, Cores, Load, Outcome, Way
+from .quic_pair import AFXDP, SOCKET, SUITES, Load, Outcome, Way
 from .transactions import TARGET_BYTES
 
 EXAMPLES = """\
@@ -58,12 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--window", type=int, default=8192, metavar="N", help="messages on the way at most (default: 8192)"
     )
     parser.add_argument("--ways", default="afxdp,socket,mixed", metavar="LIST", help="of afxdp, socket, mixed")
-    bench_latency.add_cores(parser)
+    cores.add_pair(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
-    chosen = bench_latency.cores(args)
+    chosen = cores.pair(args)
     ways = args.ways.split(",")
     if args.rounds < 1 or set(ways) - set(WAYS):
         raise ToolError(f"--rounds: at least 1; --ways: of {', '.join(WAYS)}", 64)

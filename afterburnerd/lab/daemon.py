@@ -7,7 +7,6 @@ ends, so does the daemon: SIGTERM, and SIGKILL after a bounded wait; it is also 
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -153,7 +152,3 @@ class Daemon:
             self._reader = None
         if self.directory != Path():
             shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def usable_cpus() -> list[int]:
-    return sorted(os.sched_getaffinity(0))

@@ -37,7 +37,8 @@ from ..cli import EXIT_DEGRADED, EXIT_PERMISSION, ToolError
 from . import emit, exits, rig, traffic
 from . import path as ways
 from .broken import SENDABLE
-from .daemon import Daemon, usable_cpus
+from .cores import usable_cpus
+from .daemon import Daemon
 from .labio import Line
 from .quantities import count_text
 from .report import quantity

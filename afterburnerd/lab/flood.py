@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 import msgspec
 
 from ..cli import EXIT_USAGE, ToolError
-from . import path, quantities, traffic
+from . import cores, path, quantities, traffic
 from .quantities import count_text, rate_text
 
 EXAMPLES = """\
@@ -51,9 +50,8 @@ def add_sender_arguments(parser: argparse.ArgumentParser, default: str) -> None:
 
 def check_sender(args: argparse.Namespace, way: path.Path) -> None:
     """What the kernel would refuse without saying what there is."""
-    usable = sorted(os.sched_getaffinity(0))
-    if args.cpu is not None and args.cpu not in usable:
-        raise ToolError(f"--cpu {args.cpu}: this process may run on CPU {', '.join(map(str, usable))}", EXIT_USAGE)
+    if args.cpu is not None:
+        cores.check(args.cpu)
     if args.via == "socket":
         if args.queue:
             raise ToolError(f"--queue {args.queue}: the kernel chooses a UDP socket's queue; --via afxdp", EXIT_USAGE)

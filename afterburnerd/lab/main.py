@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from .. import __version__
-from ..cli import EXIT_CODES, EXIT_USAGE, Parser, ToolError, run_tool
+from ..cli import EXIT_CODES, Parser, run_tool
 from . import (
     bench_crypto,
     bench_daemon,
+    bench_decoder,
     bench_engine,
     bench_latency,
     bench_raw,
@@ -144,10 +145,15 @@ def build_parser() -> Parser:
             benches,
         )
     )
-    decoder = command("decoder", run_bench_decoder, "measure the transaction decoder against solders", within=benches)
-    decoder.add_argument("--rounds", type=int, default=31, metavar="N", help="rounds (default: 31)")
-    decoder.add_argument("--cpu", type=int, metavar="N", help="CPU to measure on (default: the last)")
-    decoder.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
+    bench_decoder.add_arguments(
+        command(
+            "decoder",
+            bench_decoder.run,
+            "measure the transaction decoder against solders",
+            bench_decoder.EXAMPLES,
+            benches,
+        )
+    )
 
     demo.add_arguments(command("demo", demo.run, "show it all: rig, daemon, traffic, figures, summary"))
     return parser
@@ -155,15 +161,6 @@ def build_parser() -> Parser:
 
 def run_help(args: argparse.Namespace) -> int:
     raise AssertionError("a benchmark is required")
-
-
-def run_bench_decoder(args: argparse.Namespace) -> int:
-    from . import bench_decoder  # needs solders, which only a development machine has
-
-    try:
-        return bench_decoder.run(args.json, args.rounds, cpu=args.cpu)
-    except ValueError as error:
-        raise ToolError(f"--{error}", EXIT_USAGE) from None
 
 
 def run_up(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ import os
 import msgspec
 
 from ..cli import EXIT_DEGRADED, EXIT_USAGE, ToolError
-from . import bench_latency, quantities, quic_pair, rig
+from . import bench_latency, cores, quantities, quic_pair, rig
 from .labio import Samples
 from .quic_pair import AFXDP, SOCKET, Load, Outcome
 
@@ -60,20 +60,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--duration", type=quantities.duration, default=1.0, metavar="TIME", help="of each direction (default: 1s)"
     )
-    bench_latency.add_cores(parser)
+    cores.add_pair(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object for each direction")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.interval <= 0 or not 1 <= round(1 / args.interval) <= RATE_MAX:
         raise ToolError("--interval: 1us to 1s", EXIT_USAGE)
-    cores = bench_latency.cores(args)
+    chosen = cores.pair(args)
     load = Load(size=bench_latency.PROBE_BYTES, probe=True, rate=round(1 / args.interval), seconds=args.duration)
     way = AFXDP if args.by == "afxdp" else SOCKET
     code = 0
     with rig.standing(rig.plan(f"pr{os.getpid()}", isolated=True)) as standing:
         for direction in DIRECTIONS if args.direction == "both" else (args.direction,):
-            outcome = quic_pair.run(standing, cores, load, way, way, downward=direction == "down")
+            outcome = quic_pair.run(standing, chosen, load, way, way, downward=direction == "down")
             found = probed(direction, args.by, outcome)
             print(msgspec.json.encode(found).decode() if args.json else render(found), flush=True)
             if found.gaps or found.received != found.sent or found.acknowledged != found.sent:

@@ -17,6 +17,7 @@ import msgspec
 from ..cli import EXIT_UNREACHABLE, ToolError
 from ..config.model import Worker
 from . import exits, rig
+from .cores import Cores
 from .labio import Labio, Samples
 
 By = Literal["afxdp", "socket"]
@@ -101,11 +102,6 @@ class Outcome(msgspec.Struct, frozen=True):
     receiver: End
     rate: float  # messages delivered a second, while both ran
     samples: Samples | None  # of probes
-
-
-class Cores(msgspec.Struct, frozen=True):
-    sender: int
-    receiver: int
 
 
 def offloads(standing: rig.Rig, on: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from afterburnerd.lab.daemon import usable_cpus
+from afterburnerd.lab.cores import usable_cpus
 
 pytestmark = [
     pytest.mark.privileged,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from afterburnerd.lab.daemon import usable_cpus
+from afterburnerd.lab.cores import usable_cpus
 
 pytestmark = [
     pytest.mark.privileged,

@@ -12,12 +12,20 @@ import sys
 
 import pytest
 
-from afterburnerd.lab import bench_decoder, report
+from afterburnerd.cli import ToolError
+from afterburnerd.lab import bench_decoder, cores, main, report
+
+
+def decoder(*words: str) -> int:
+    """The benchmark as it is called, without the end of the process."""
+    args = main.build_parser().parse_args(["bench", "decoder", *words])
+    code: int = args.run(args)
+    return code
 
 
 def test_json_holds_the_figures_with_solders_as_reference(capfd: pytest.CaptureFixture[str]) -> None:
     before = os.sched_getaffinity(0)
-    bench_decoder.run(json=True, rounds=1)
+    decoder("--json", "--rounds", "1")
     told = json.loads(capfd.readouterr().out)
     assert told["bench"] == "decoder" and told["settings"]["transaction_bytes"] == 235
     figures = {r["figure"]: r for r in told["results"]}
@@ -32,7 +40,7 @@ def test_without_solders_there_is_no_reference_but_a_figure(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "solders.transaction", None)
-    bench_decoder.run(json=True, rounds=1)
+    decoder("--json", "--rounds", "1")
     out, err = capfd.readouterr()
     first = json.loads(out)["results"][0]
     assert first["value"] > 0 and first["reference"] is None and first["ratio"] is None
@@ -49,22 +57,23 @@ def test_the_affinity_is_restored_on_failure(monkeypatch: pytest.MonkeyPatch) ->
     before = os.sched_getaffinity(0)
     monkeypatch.setattr(report, "result", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        bench_decoder.measure(rounds=1, seed=1, cpu=None)
+        bench_decoder.measure(rounds=1, seed=1, cpu=cores.usable_cpus()[-1])
     assert os.sched_getaffinity(0) == before
 
 
 def test_it_runs_by_itself() -> None:
-    command = [sys.executable, "-m", "afterburnerd.lab.bench_decoder", "--json", "--rounds", "1"]
+    command = [sys.executable, "-m", "afterburnerd.lab.main", "bench", "decoder", "--json", "--rounds", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     missed = not all(r["met"] for r in json.loads(done.stdout)["results"])
     assert done.returncode == (report.EXIT_MISSED if missed else report.EXIT_OK), done.stderr
 
 
-def test_no_rounds_are_refused() -> None:
-    with pytest.raises(ValueError, match="rounds: 0 are too few"):
-        bench_decoder.run(rounds=0)
+def test_no_rounds_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        decoder("--rounds", "0")
+    assert refused.value.code == 64 and "--rounds" in capsys.readouterr().err
 
 
 def test_a_cpu_that_we_may_not_use_is_named() -> None:
-    with pytest.raises(ValueError, match="cpu: 4095 is not one that this process may run on"):
-        bench_decoder.run(rounds=1, cpu=4095)
+    with pytest.raises(ToolError, match="--cpu 4095: this process may run on CPU "):
+        decoder("--rounds", "1", "--cpu", "4095")
