@@ -1,0 +1,238 @@
+"""The links of a daemon: dialled when they want it, given what they may send, told what became of it.
+
+    [[connect]], `afterburnerctl dial` ──► Link (quic/link.py: what it keeps, its pauses) ──► dial() ──► endpoint's handshake
+    `submit` ──► Link ──► give ──► handover's SEND                                             number ──► link
+    engine's word on a message ──► done, refused ──► Link ──► push(): offered again where there was no room
+
+A turn looks only at links that are not open, and at those whose messages were pushed back: 4,096 open ones cost nothing. At most
+DIALS_MAX handshakes of ours are under way at once, so a restart of a data plane with many links does not drown in its own dials.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from afterburnerd import base58
+from afterburnerd.cli import EXIT_UNREACHABLE
+from afterburnerd.config import Config, Connect
+from afterburnerd.observe import messages
+from afterburnerd.observe.log import say
+from afterburnerd.quic.dial import Dial, EarlyMessage, Target
+from afterburnerd.quic.endpoint import Failed
+from afterburnerd.quic.front import FrontSettings
+from afterburnerd.quic.handover import Closed, Connection, Done, Handover, Refused
+from afterburnerd.quic.link import Link, Message
+from afterburnerd.quic.link import State as LinkState
+from afterburnerd.supervisor.quic_chores import Chores
+from afterburnerd.supervisor.quic_ports import Ports
+from afterburnerd.supervisor.quic_ways import Ways
+from afterburnerd.supervisor.refusal import Refusal
+
+DIALS_MAX = 64  # dials under way at once: 100 ms of work, far below any timeout
+MESSAGE_MAX = 65_536  # bytes: AB_QUIC_PORT_MESSAGE of native/quic_port.h
+FAILURES_SAID = 3  # more of the same says nothing new; `afterburnerctl connections` has it
+
+
+class Links:
+    """By name."""
+
+    def __init__(
+        self,
+        config: Callable[[], Config],
+        ports: Ports,
+        ways: Ways,
+        handover: Handover,
+        settings: Callable[[], FrontSettings],
+        chores: Chores,
+    ) -> None:
+        self._config = config
+        self._ports = ports
+        self._ways = ways
+        self._handover = handover
+        self._settings = settings
+        self._chores = chores
+        self.all: dict[str, Link] = {}
+        self._pushed: dict[str, Link] = {}  # with messages that an engine had no room for
+        self._restless: dict[str, Link] = {}  # those that are not open
+        self._of: dict[int, Link] = {}  # by number of the handshake or connection
+        self._early: dict[int, tuple[EarlyMessage, ...]] = {}  # what a handshake took with it in 0-RTT
+        self._tokens = itertools.count(1)
+
+    # --- which there are ---
+
+    def apply(self) -> None:
+        """As the configuration has them now."""
+        wanted = {c.name: c for c in self._config().connects}
+        for name in [n for n in self.all if n not in wanted or self.all[n].target != target_of(wanted[n])]:
+            self.drop(name, 0, "no longer configured")
+        for name, connect in wanted.items():
+            if name not in self.all:
+                self._add(Link(name, target_of(connect), room=connect.messages))
+
+    def dial(self, name: str, address: str, port: int, server_name: str, pin: str) -> None:
+        """A link that lives until it is closed or the daemon ends."""
+        if name in self.all:
+            raise Refusal(
+                f'there is a connection "{name}" already; close it first, or choose another name', EXIT_UNREACHABLE
+            )
+        try:
+            host = str(ip_address(address))
+            key = base58.decode(pin) if pin else b""
+        except ValueError as error:
+            raise Refusal(str(error), EXIT_UNREACHABLE) from None
+        self._add(Link(name, Target((host, port), server_name, key)))
+        self._chores.wake()
+
+    def _add(self, link: Link) -> None:
+        self.all[link.name] = self._restless[link.name] = link
+
+    def drop(self, name: str, code: int, reason: str) -> None:
+        link = self.all.pop(name)
+        self._restless.pop(name, None)
+        link.close()
+        if link.number is not None:
+            self._ports.close_number(link.number, code, reason)
+
+    def close_all(self) -> None:
+        for link in self.all.values():
+            link.close()
+
+    # --- a turn ---
+
+    def turn(self, now: float) -> None:
+        """Dials those that want it."""
+        if not self._restless:
+            return
+        under_way = sum(link.state is LinkState.DIALLING for link in self._restless.values())
+        for link in list(self._restless.values()):
+            if under_way >= DIALS_MAX:
+                return
+            if not link.wants_dial(now):
+                continue
+            under_way += 1
+            try:
+                port = self._ports.to_dial_from(link.target.address[0])
+            except OSError as error:
+                say(messages.QUIC_DIAL_FAILED, name=link.name, reason=f"no way there: {error.strerror}")
+                link.dialling(0)
+                link.ended(now)
+                continue
+            early = link.early() if self._config().quic.early_data else ()
+            dial = port.endpoint.dial(link.target, now, messages=early, settings=self._settings())
+            link.dialling(dial.number)
+            self._of[dial.number] = link
+            self._ways.find(dial.number, dial.remote[0], port)
+            port.flush()
+
+    def due(self) -> float | None:
+        """When a turn has something to dial."""
+        return min((d for link in self._restless.values() if (d := link.due()) is not None), default=None)
+
+    def push(self, now: float) -> None:
+        """Messages that an engine had no room for, once more."""
+        for name, link in list(self._pushed.items()):
+            connection = self._handover.connections.get(link.number or 0)
+            if not link.pushed or connection is None:
+                del self._pushed[name]
+            elif now >= link.push_at:
+                link.push(lambda m, connection=connection: self._give(connection, m))  # type: ignore[misc]
+
+    @property
+    def pushing(self) -> bool:
+        return bool(self._pushed)
+
+    # --- messages ---
+
+    def submit(self, name: str, data: bytes) -> int:
+        """A message for a link. Returns its token; Refusal where it is not taken."""
+        link = self.all.get(name)
+        if link is None:
+            known = ", ".join(sorted(self.all)) or "none"
+            raise Refusal(f'there is no connection "{name}"; there are: {known}', EXIT_UNREACHABLE)
+        if not 0 < len(data) <= MESSAGE_MAX:
+            raise Refusal(f"{len(data)} bytes: a message has 1 to {MESSAGE_MAX}", EXIT_UNREACHABLE)
+        token = next(self._tokens)
+        connection = self._handover.connections.get(link.number or 0)
+        give = (lambda m: self._give(connection, m)) if connection is not None else None
+        if not link.submit(Message(token, data), give):
+            raise Refusal(
+                f'"{name}" has no room: {len(link)} messages wait for their acknowledgement', EXIT_UNREACHABLE
+            )
+        self._chores.wake()
+        return token
+
+    def _give(self, connection: Connection, message: Message) -> None:
+        self._handover.send(connection, message.token, message.data, message.how)
+
+    def done(self, news: Done) -> None:
+        link = self._of.get(news.connection.number)
+        if link is not None:
+            link.done(news.token, news.outcome, news.first_sent_ns)
+
+    def refused(self, news: Refused, now: float) -> None:
+        link = self._of.get(news.connection.number)
+        if link is not None and news.token:
+            link.refused(news.token, news.error, now)
+            if link.pushed:
+                self._pushed[link.name] = link
+
+    # --- what becomes of handshakes and connections ---
+
+    def handed_over(self, dial: Dial) -> None:
+        self._early[dial.number] = dial.early_messages
+
+    def opened(self, connection: Connection, now: float) -> None:
+        link = self._of.get(connection.number)
+        if link is None or link.number != connection.number:
+            return
+        ms = (now - connection.began) * 1000
+        say(
+            messages.QUIC_CONNECTED,
+            name=link.name,
+            address=connection.remote[0],
+            port=connection.remote[1],
+            identity=base58.encode(connection.peer) if connection.peer else "none",
+            took=f"{ms:.1f} ms",
+        )
+        self._restless.pop(link.name, None)
+        link.opened(self._early.pop(connection.number, ()), lambda m: self._give(connection, m), now)
+
+    def confirmed(self, connection: Connection) -> None:
+        self._early.pop(connection.number, None)
+
+    def failed(self, event: Failed, now: float) -> None:
+        """A handshake has come to nothing."""
+        number, failure = event.shake.number, event.failure
+        link = self._of.pop(number, None)
+        if link is not None and link.number == number:
+            text = f"{failure.why.value}" + (f" (code {failure.code:#x})" if failure.code else "")
+            reason = f"{text}: {failure.reason}" if failure.reason else text
+            if link.failures < FAILURES_SAID:
+                say(messages.QUIC_DIAL_FAILED, name=link.name, reason=reason)
+            link.ended(now)
+
+    def closed(self, news: Closed, now: float) -> None:
+        number = news.connection.number
+        self._early.pop(number, None)
+        link = self._of.pop(number, None)
+        if link is not None and link.number == number:
+            ours = news.by is None and news.connection.is_client and news.reason == "the data plane died"
+            how = news.by.name.lower() if news.by is not None else "never adopted, or its worker died"
+            reason = f"{how}, code {news.code:#x}" + (f": {news.reason}" if news.reason else "")
+            if link.state is not LinkState.CLOSED:
+                say(messages.QUIC_LOST, name=link.name, reason=reason)
+            link.ended(now, ours=ours)
+            if self.all.get(link.name) is link:
+                self._restless[link.name] = link
+            self._chores.wake()
+
+
+def target_of(connect: Connect) -> Target:
+    return Target(
+        (str(ip_address(connect.address)), connect.port),
+        connect.server_name,
+        base58.decode(connect.pin) if connect.pin else b"",
+        connect.timeout_ms / 1000,
+    )
