@@ -1,4 +1,4 @@
-"""The handover of a connection, as a numbered list of steps, and what is kept of it here for the rest of its life.
+"""The handover of a connection from its handshake to an engine, as a numbered list of steps, and what follows from them.
 
     step         what has happened                                   1-RTT secrets   long-header keys   its packets go to
     1 HELD       the handshake is complete                           supervisor      supervisor         kept here, bounded
@@ -16,49 +16,41 @@ whatever it had done, and is dialled anew (link.py) with fresh keys. The supervi
 die with it.
 
 The connection IDs go into `cids` after ADOPTED, or XDP would give packets to an engine that does not know them; a fresh stock
-goes there before the engine, and so the peer, hears of it. Commands keep their order: what the ring has no room for waits here,
-and everything behind it waits too.
+goes there before the engine, and so the peer, hears of it.
 
-Sans-I/O: commands go out by `Engine.put`, events come in by `event`, `cids` is written by `Routes`. What others want to know
-stands in `news`.
+Sans-I/O: commands go out by `commands` (commands.py), events come in by `event`, `cids` is written by `Routes`. What is kept of a
+connection is in connection.py; what others want to know stands in `news` (news.py).
 """
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from typing import Final, Protocol
 
-import msgspec
-
 from ..abi.layout import (
-    QUIC_COMMAND_BYTES,
-    QUIC_SEND_MORE,
     Path,
     QuicCid,
     QuicClose,
     QuicClosed,
-    QuicCommand,
     QuicCommandKind,
     QuicEvent,
     QuicEventKind,
-    QuicInject,
     QuicOutcome,
     QuicRefusal,
-    QuicSend,
 )
 from .cids import LocalCid
+from .commands import REASON_MAX, Commands, Engine
+from .connection import Connection, Step
 from .dial import Dial
 from .endpoint import TOMBSTONE_SECONDS, Endpoint, Realm
 from .export import NotExportable, export
+from .news import Closed, Confirmed, Done, Migrated, News, Opened, Other, Refused, StreamOpened
 from .shake import Shake, State
-from .tickets import CryptoViolation, TicketShim
-from .tokens import Address, packed_mapped, unpacked
+from .tickets import CryptoViolation
+from .tokens import Address, unpacked
 
 STOCK: Final = 4  # connection IDs handed over at adoption, the handshake's among them
 STOCK_MAX: Final = 8  # that one CIDS_LOW is answered with
-BODY_MAX: Final = QUIC_COMMAND_BYTES - QuicCommand.SIZE
-INJECTS_WAITING: Final = 4096  # datagrams that wait for room in the ring, all connections; more are dropped
 # A client's engine repeats nothing before the handshake is confirmed (RFC 9002 6.2.1), so a server that died in between would
 # be noticed by the idle timeout only. A live one confirms within a round trip and repeats it; as long as a handshake may take.
 CONFIRM_SECONDS: Final = 4.0
@@ -67,144 +59,11 @@ CONNECTION_REFUSED: Final = 0x02
 TRANSPORT_PARAMETER_ERROR: Final = 0x08
 
 
-class Step(enum.IntEnum):
-    HELD = 1
-    EXPORTED = 2
-    INSTALLED = 3
-    ROUTED = 4
-    INJECTED = 5
-    CONFIRMED = 6
-    RELEASED = 7
-    GONE = 8  # closed, refused or lost
-
-
-class Engine(Protocol):
-    """The engine of one worker, as its command ring."""
-
-    @property
-    def worker(self) -> int:
-        """Index of the worker."""
-
-    def put(self, command: QuicCommand, body: bytes | bytearray) -> bool:
-        """False: the ring has no room now."""
-
-
 class Routes(Protocol):
     """The map `cids` of the XDP program. OSError: it is full."""
 
     def add(self, cid: bytes, worker: int) -> None: ...
     def remove(self, cid: bytes) -> None: ...
-
-
-class Connection:
-    """What the supervisor keeps of a connection: half a KiB once it is RELEASED."""
-
-    __slots__ = (
-        "began",
-        "cids",
-        "client_random",
-        "confirmed_at",
-        "endpoint",
-        "engine",
-        "is_client",
-        "name",
-        "next_seq",
-        "number",
-        "path",
-        "peer",
-        "remote",
-        "routed_at",
-        "shake",
-        "shim",
-        "step",
-        "tokens",
-    )
-
-    def __init__(self, shake: Shake, endpoint: Endpoint, path: Path, now: float) -> None:
-        front = shake.front
-        assert front is not None
-        self.number = shake.number
-        self.step = Step.HELD
-        self.shake: Shake | None = shake  # until RELEASED
-        self.endpoint = endpoint
-        self.engine: Engine | None = None
-        self.is_client = front.is_client
-        self.remote = shake.remote
-        self.path = path
-        self.name = front.configuration.server_name or ""  # client: the SNI
-        self.client_random: bytes = front.hello.client_random or b""  # names it in a key log; everybody saw it pass
-        self.peer = front.peer.public  # key that the peer proved; empty: none
-        self.cids: dict[int, bytes] = {shake.own_cid.seq: shake.own_cid.cid}
-        self.next_seq = 1
-        self.tokens: dict[int, bytes] = {c.seq: c.token for c in front.peer_cids() if c.token}
-        self.shim: TicketShim | None = (shake.shim if isinstance(shake, Dial) else None) or TicketShim(front)
-        self.began = now
-        self.confirmed_at: float | None = None
-        self.routed_at: float | None = None  # by the clock of whoever drives this, which is finer than `now`
-
-    def __repr__(self) -> str:
-        return f"<Connection {self.number} {self.step.name} {self.remote[0]}:{self.remote[1]}>"
-
-
-class Opened(msgspec.Struct, frozen=True):
-    """ROUTED: messages may be given to the engine, in the order of `send`."""
-
-    connection: Connection
-
-
-class Confirmed(msgspec.Struct, frozen=True):
-    connection: Connection
-
-
-class Done(msgspec.Struct, frozen=True):
-    """The fate of a message."""
-
-    connection: Connection
-    token: int
-    outcome: QuicOutcome
-    first_sent_ns: int
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """The engine refused a command; of a SEND, the message with this token was not accepted."""
-
-    connection: Connection
-    token: int
-    error: int
-
-
-class StreamOpened(msgspec.Struct, frozen=True):
-    connection: Connection
-    token: int
-    stream: int
-
-
-class Migrated(msgspec.Struct, frozen=True):
-    connection: Connection
-    path: Path
-
-
-class Closed(msgspec.Struct, frozen=True):
-    """The last news of a connection."""
-
-    connection: Connection
-    by: QuicClose | None  # None: it was never installed, or its worker died
-    code: int
-    is_app: bool
-    frame_type: int
-    reason: str
-    last: QuicClosed | None  # what the engine counted
-
-
-class Other(msgspec.Struct, frozen=True):
-    """An event that is not for here: key log, qlog, key updates."""
-
-    connection: Connection | None
-    event: QuicEvent
-    body: bytes
-
-
-News = Opened | Confirmed | Done | Refused | StreamOpened | Migrated | Closed | Other
 
 
 class Handover:
@@ -215,24 +74,19 @@ class Handover:
         self.routes = routes
         self.connections: dict[int, Connection] = {}
         self.news: list[News] = []
-        self.injects_dropped = 0
+        self.commands = Commands()
         self._held: deque[Connection] = deque()  # complete, and no engine has had room yet
-        self._waiting: dict[int, deque[tuple[QuicCommand, bytes | bytearray]]] = {}  # by worker: behind a full ring
-        self._engines: dict[int, Engine] = {}
         self.exported: set[int] = set()  # numbers of connections whose ADOPT has no answer yet
         self._unconfirmed: dict[int, float] = {}  # clients': until when HANDSHAKE_DONE has time, in order
-        self._number = 0  # of the last command
 
     # --- engines come and go ---
 
     def engine_up(self, engine: Engine) -> None:
-        self._engines[engine.worker] = engine
-        self._waiting[engine.worker] = deque()
+        self.commands.up(engine)
 
     def engine_down(self, worker: int, now: float) -> list[Connection]:
         """A worker has died: all that it may have sealed a packet of is lost. HELD connections wait for the next."""
-        engine = self._engines.pop(worker, None)
-        self._waiting.pop(worker, None)
+        engine = self.commands.down(worker)
         lost = [c for c in self.connections.values() if c.engine is engine and engine is not None]
         for connection in lost:
             self._gone(connection, now, None, reason="the data plane died", buried=False)
@@ -254,10 +108,10 @@ class Handover:
 
     def _export(self, connection: Connection, worker: int, now: float) -> bool:
         """Writes ADOPT. False: no engine, or no room in its ring."""
-        engine, shake = self._engines.get(worker), connection.shake
+        shake = connection.shake
         if connection.step is not Step.HELD or shake is None or shake.front is None:
             return True
-        if engine is None or self._waiting[worker]:
+        if not self.commands.takes(worker):
             return False
         front = shake.front
         stock = [shake.own_cid, *self._mint(connection, STOCK - len(connection.cids))]
@@ -269,9 +123,9 @@ class Handover:
             return True
         body = bytearray(adopt.pack())
         del adopt
-        written = self._put(engine, connection, QuicCommandKind.ADOPT, body)
+        engine = self.commands.offer(worker, connection, QuicCommandKind.ADOPT, body)
         body[:] = bytes(len(body))
-        if not written:
+        if engine is None:
             self._unmint(connection)
             return False
         front.wipe()
@@ -280,7 +134,7 @@ class Handover:
         self.exported.add(connection.number)
         if isinstance(shake, Dial):
             for message in shake.early_messages:  # first and in order: they get the stream IDs that they had (dial.py)
-                self.send(connection, message.token, message.data)
+                self.commands.send(connection, message.token, message.data)
         return True
 
     def _mint(self, connection: Connection, count: int) -> list[LocalCid]:
@@ -299,50 +153,6 @@ class Handover:
             self.realm.registry.remove(connection.cids.pop(seq))
         connection.next_seq = 1
 
-    # --- commands ---
-
-    def _put(
-        self, engine: Engine, connection: Connection | None, kind: QuicCommandKind, body: bytes | bytearray, **more: int
-    ) -> bool:
-        self._number += 1
-        command = QuicCommand(number=self._number, conn=connection.number if connection else 0, kind=kind, **more)
-        return engine.put(command, body)
-
-    def command(
-        self, connection: Connection, kind: QuicCommandKind, body: bytes | bytearray = b"", **more: int
-    ) -> None:
-        """A command to the engine of a connection; behind a full ring it waits. None for a connection without one."""
-        engine = connection.engine
-        if engine is None or connection.step is Step.GONE:
-            return
-        waiting = self._waiting[engine.worker]
-        if waiting or not self._put(engine, connection, kind, body, **more):
-            self._number += 1
-            waiting.append((QuicCommand(number=self._number, conn=connection.number, kind=kind, **more), body))
-
-    def send(
-        self,
-        connection: Connection,
-        token: int,
-        data: bytes,
-        how: QuicSend = QuicSend.UNI,
-        *,
-        stream: int = 0,
-        flags: int = 0,
-    ) -> None:
-        """A message; one that is longer than a slot goes in several commands, which the worker puts together."""
-        for at in range(0, max(1, len(data)), BODY_MAX):
-            more = QUIC_SEND_MORE if at + BODY_MAX < len(data) else 0
-            self.command(
-                connection,
-                QuicCommandKind.SEND,
-                data[at : at + BODY_MAX],
-                token=token,
-                how=how,
-                stream=stream,
-                flags=flags | more,
-            )
-
     def close(
         self, connection: Connection, now: float, code: int = 0, reason: str = "", *, is_app: bool = True
     ) -> None:
@@ -350,15 +160,9 @@ class Handover:
         if connection.engine is None and connection.shake is not None:
             self._refuse(connection, now, code, reason)
         else:
-            self.command(connection, QuicCommandKind.CLOSE, reason.encode()[:256], code=code, flags=int(is_app))
-
-    def close_all(self, code: int = 0, reason: str = "") -> None:
-        """Every worker closes all its connections, and adopts no more."""
-        for engine in self._engines.values():
-            self._number += 1
-            command = QuicCommand(number=self._number, kind=QuicCommandKind.CLOSE_ALL, code=code, flags=1)
-            if self._waiting[engine.worker] or not engine.put(command, reason.encode()[:256]):
-                self._waiting[engine.worker].append((command, reason.encode()[:256]))
+            self.commands.put(
+                connection, QuicCommandKind.CLOSE, reason.encode()[:REASON_MAX], code=code, flags=int(is_app)
+            )
 
     def inject(self, number: int, datagram: bytes, remote: Address) -> None:
         """A 1-RTT datagram that reached a kernel socket."""
@@ -369,39 +173,21 @@ class Handover:
             if connection.shake is not None:
                 connection.shake.keep(datagram, remote)
             return
-        self._inject(connection, datagram, remote)
-
-    def _inject(self, connection: Connection, datagram: bytes, remote: Address) -> None:
-        assert connection.engine is not None
-        if len(self._waiting[connection.engine.worker]) >= INJECTS_WAITING:
-            self.injects_dropped += 1
-            return
-        where = QuicInject(
-            local=connection.path.local,
-            remote=packed_mapped(remote[0]),
-            local_port=connection.path.local_port,
-            remote_port=remote[1],
-            family=connection.path.family,
-            len=len(datagram),
-        )
-        self.command(connection, QuicCommandKind.INJECT, where.pack() + datagram)
+        self.commands.inject(connection, datagram, remote)
 
     def peer_reset(self, number: int, now: float) -> None:
         """The peer has lost the connection (a datagram ended in its reset token): forget it without a packet."""
         connection = self.connections.get(number)
         if connection is not None:
-            self.command(connection, QuicCommandKind.DROP)
+            self.commands.put(connection, QuicCommandKind.DROP)
             self._gone(connection, now, QuicClose.RESET, reason="stateless reset")
 
     def pump(self, now: float) -> None:
         """What waited for room, and tombstones whose time is over. Call it often while there is either."""
-        for worker, waiting in self._waiting.items():
-            engine = self._engines[worker]
-            while waiting and engine.put(*waiting[0]):
-                waiting.popleft()
+        self.commands.pump()
         for _ in range(len(self._held)):
             connection = self._held.popleft()
-            if not any(self._export(connection, worker, now) for worker in self._engines):
+            if not any(self._export(connection, worker, now) for worker in self.commands.engines):
                 self._held.append(connection)
         for cid in self.realm.registry.expire(now):
             self.routes.remove(cid)
@@ -418,7 +204,7 @@ class Handover:
     @property
     def busy(self) -> bool:
         """Adoptions are under way, or commands wait: poll fast."""
-        return bool(self._held or self.exported) or any(self._waiting.values())
+        return bool(self._held or self.exported) or self.commands.waiting
 
     # --- events ---
 
@@ -491,7 +277,7 @@ class Handover:
         if shake is not None:
             early, shake.early = shake.early, []
             for kept in early:
-                self._inject(connection, kept.datagram, kept.remote)
+                self.commands.inject(connection, kept.datagram, kept.remote)
         connection.step = Step.INJECTED
         if connection.is_client:
             self._unconfirmed[connection.number] = now + CONFIRM_SECONDS
@@ -548,7 +334,7 @@ class Handover:
             connection.next_seq -= len(fresh)
             return
         body = b"".join(QuicCid(seq=c.seq, len=len(c.cid), has_token=1, cid=c.cid, token=c.token).pack() for c in fresh)
-        self.command(connection, QuicCommandKind.STOCK, body)
+        self.commands.put(connection, QuicCommandKind.STOCK, body)
 
     # --- ends ---
 
@@ -564,7 +350,7 @@ class Handover:
         """The peer closed in a Handshake packet after our completion."""
         connection = self.connections.get(shake.number)
         if connection is not None:
-            self.command(connection, QuicCommandKind.DROP)
+            self.commands.put(connection, QuicCommandKind.DROP)
             failure = shake.failure
             assert failure is not None
             self._gone(connection, now, QuicClose.PEER, failure.code, failure.is_app, reason=failure.reason)

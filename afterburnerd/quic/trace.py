@@ -29,7 +29,9 @@ import msgspec
 
 from ..abi.layout import QuicCommandKind, QuicEvent, QuicEventKind
 from . import qlog
-from .handover import Closed, Connection, Handover
+from .connection import Connection
+from .handover import Handover
+from .news import Closed
 from .tokens import unpacked
 
 Kind = Literal["qlog", "keylog"]
@@ -261,7 +263,7 @@ class Tracer:
     def _tell(self, traced: _Traced) -> None:
         """The engine, where it has the connection; else with `began`."""
         if traced.connection.engine is not None and traced.told != traced.bits:
-            self.handover.command(traced.connection, QuicCommandKind.TRACE, code=traced.bits)
+            self.handover.commands.put(traced.connection, QuicCommandKind.TRACE, code=traced.bits)
             traced.told = traced.bits
 
     def _forget(self, traced: _Traced) -> None:

@@ -173,7 +173,7 @@ class QuicService(QuicOff):
         parts = self.parts
         parts.links.close_all()
         parts.ports.abort_all("shutting down")
-        parts.handover.close_all(0, "shutting down")
+        parts.handover.commands.close_all(0, "shutting down")
         until = clock() + CLOSE_SECONDS
         while parts.handover.connections and clock() < until:
             self._turn(clock())

@@ -18,9 +18,10 @@ import msgspec
 
 from afterburnerd.abi.layout import QuicCommandKind
 from afterburnerd.net.facts import Path as Way
+from afterburnerd.quic.connection import Connection
 from afterburnerd.quic.dial import Dial
 from afterburnerd.quic.endpoint import Began, Completed, Failed, Forward, PeerReset
-from afterburnerd.quic.handover import Connection, Handover
+from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.port import KernelPort
 from afterburnerd.quic.shake import Shake
 from afterburnerd.quic.trace import Tracer
@@ -115,7 +116,7 @@ class Adoptions:
         _, path = self._paths.of(way, port, connection.remote)
         if path is not None and path != connection.path:
             connection.path = msgspec.structs.replace(path, generation=connection.path.generation + 1)
-            self._handover.command(connection, QuicCommandKind.PATH, connection.path.pack())
+            self._handover.commands.put(connection, QuicCommandKind.PATH, connection.path.pack())
 
     def migrated(self, connection: Connection) -> None:
         """The peer has another address, and another way leads there."""

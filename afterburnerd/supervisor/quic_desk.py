@@ -12,7 +12,8 @@ from afterburnerd import base58
 from afterburnerd.abi import control
 from afterburnerd.cli import EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE
 from afterburnerd.config import Config
-from afterburnerd.quic.handover import Connection, Handover, Step
+from afterburnerd.quic.connection import Connection, Step
+from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.link import Link
 from afterburnerd.quic.tokens import unpacked
 from afterburnerd.quic.trace import Forbidden as KeylogForbidden

@@ -19,12 +19,14 @@ from afterburnerd.cli import EXIT_UNREACHABLE
 from afterburnerd.config import Config, Connect
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.quic.connection import Connection
 from afterburnerd.quic.dial import Dial, EarlyMessage, Target
 from afterburnerd.quic.endpoint import Failed
 from afterburnerd.quic.front import FrontSettings
-from afterburnerd.quic.handover import Closed, Connection, Done, Handover, Refused
+from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.link import Link, Message
 from afterburnerd.quic.link import State as LinkState
+from afterburnerd.quic.news import Closed, Done, Refused
 from afterburnerd.supervisor.quic_chores import Chores
 from afterburnerd.supervisor.quic_ports import Ports
 from afterburnerd.supervisor.quic_ways import Ways
@@ -164,7 +166,7 @@ class Links:
         return token
 
     def _give(self, connection: Connection, message: Message) -> None:
-        self._handover.send(connection, message.token, message.data, message.how)
+        self._handover.commands.send(connection, message.token, message.data, message.how)
 
     def done(self, news: Done) -> None:
         link = self._of.get(news.connection.number)

@@ -12,7 +12,9 @@ from __future__ import annotations
 import time
 
 from afterburnerd.abi.layout import QuicEventKind, QuicInject
-from afterburnerd.quic.handover import Closed, Confirmed, Connection, Done, Handover, Migrated, Opened, Other, Refused
+from afterburnerd.quic.connection import Connection
+from afterburnerd.quic.handover import Handover
+from afterburnerd.quic.news import Closed, Confirmed, Done, Migrated, Opened, Other, Refused
 from afterburnerd.quic.tokens import unpacked
 from afterburnerd.quic.trace import Tracer
 from afterburnerd.supervisor.quic_adoptions import Adoptions

@@ -10,8 +10,9 @@ import pytest
 
 from afterburnerd.abi.layout import QuicOutcome
 from afterburnerd.quic.accept import Limits
+from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
-from afterburnerd.quic.handover import CONFIRM_SECONDS, STOCK, Step
+from afterburnerd.quic.handover import CONFIRM_SECONDS, STOCK
 from afterburnerd.quic.wire import is_short
 
 from .native_worker import NativeWorker, mapped_path
@@ -189,7 +190,8 @@ def test_a_server_that_dies_before_it_confirms_is_not_waited_for() -> None:
     """The client's engine repeats nothing then, and would stay silent until the idle timeout."""
     client, server, net = world(engine="native")
     client.start_worker()
-    server.worker, server.handover._engines = None, {}
+    server.worker = None
+    server.handover.commands.down(0)
     client.submit(1, b"x")
     assert net.run(lambda: client.step() is Step.INJECTED)
     server.kill()
@@ -218,7 +220,8 @@ def kill_once(seed: int, step: Step, victim: str, *, of_client: bool, engine: st
     server.start_worker()
     mark = ends[of_client]
     if step is Step.HELD:
-        mark.worker, mark.handover._engines, mark.handover._waiting = None, {}, {}
+        mark.worker = None
+        mark.handover.commands.down(0)
     if step is Step.EXPORTED:
         mark.frozen = True
     messages = {token: b"message %d of %d" % (token, seed) for token in range(1, 6)}

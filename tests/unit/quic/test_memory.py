@@ -6,8 +6,8 @@ import gc
 import tracemalloc
 
 from afterburnerd.quic.accept import Limits
+from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
-from afterburnerd.quic.handover import Step
 
 from .rig import SERVER, Network
 from .world import Supervisor

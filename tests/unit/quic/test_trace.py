@@ -10,7 +10,7 @@ import pytest
 
 from afterburnerd.abi.layout import Path as Way
 from afterburnerd.abi.layout import QuicClose, QuicCommandKind, QuicEvent, QuicEventKind, QuicQlog, QuicQlogFrame
-from afterburnerd.quic.handover import Closed
+from afterburnerd.quic.news import Closed
 from afterburnerd.quic.trace import FILES_MAX, Forbidden, Settings, Tracer
 from tests import qlog_schema
 
@@ -30,8 +30,9 @@ class Hand:
 
     def __init__(self) -> None:
         self.told: list[tuple[int, int]] = []
+        self.commands = self
 
-    def command(self, connection: Any, kind: QuicCommandKind, body: bytes = b"", **more: int) -> None:
+    def put(self, connection: Any, kind: QuicCommandKind, body: bytes = b"", **more: int) -> None:
         assert kind is QuicCommandKind.TRACE
         self.told.append((connection.number, more["code"]))
 

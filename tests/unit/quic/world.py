@@ -27,12 +27,14 @@ from afterburnerd.abi.layout import (
 )
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.cids import KEY_BYTES
+from afterburnerd.quic.connection import Connection, Step
 from afterburnerd.quic.dial import Dial, Target
 from afterburnerd.quic.endpoint import Completed, Endpoint, Failed, Forward, PeerReset, Realm
 from afterburnerd.quic.front import FrontSettings
-from afterburnerd.quic.handover import Closed, Connection, Done, Handover, Opened, Step
+from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.identity import Identity
 from afterburnerd.quic.link import Link, Message
+from afterburnerd.quic.news import Closed, Done, Opened
 from afterburnerd.quic.tokens import Address
 from afterburnerd.quic.wire import CID_LENGTH, is_short
 
@@ -199,7 +201,7 @@ class Supervisor:
     def _give(self, message: Message) -> None:
         assert self.link is not None and self.link.number is not None
         connection = self.connections[self.link.number]
-        self.handover.send(connection, message.token, message.data, message.how)
+        self.handover.commands.send(connection, message.token, message.data, message.how)
 
     # --- End ---
 
