@@ -252,6 +252,8 @@ def _quic_address(text: str, path: Path, *, local: bool) -> Iterator[Finding]:
         return
     if ip.is_multicast or ip.is_unspecified or str(ip) == "255.255.255.255":
         yield Finding(f"{ip} is not an address of a host", (path,))
+    elif ip.version == 6 and ip.is_link_local:
+        yield Finding(f"{ip} is link-local: connections go by addresses that are routed", (path,))
 
 
 def _places(config: Config) -> Iterator[Finding]:

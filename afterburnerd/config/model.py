@@ -621,7 +621,7 @@ class Quic(Table, frozen=True):
             unit="connections",
             why="as many as there are validators, twice over",
             ge=1,
-            le=65_536,
+            le=65_534,
         ),
     ] = 4_096
     max_streams: Annotated[
@@ -642,7 +642,7 @@ class Quic(Table, frozen=True):
             reload="restart",
             unit="bytes",
             why="the longest transaction (4,096 bytes) several times over",
-            ge=1_024,
+            ge=4_096,
             le=1_048_576,
         ),
     ] = 16_384

@@ -206,6 +206,11 @@ class Endpoint:
         if self.acceptor is not None:
             self.acceptor.settings = settings
 
+    def limit(self, limits: Limits) -> None:
+        """For handshakes to come; those that are over a bound now stay."""
+        if self.acceptor is not None:
+            self.acceptor.limits = limits
+
     def timer(self, now: float) -> None:
         while self._buried_first and (first := next(iter(self._buried_first.items())))[1] <= now:
             del self._buried_first[first[0]]

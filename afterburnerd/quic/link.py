@@ -75,9 +75,16 @@ class Link:
         self._given: set[int] = set()  # tokens that the present connection has
         self._pushed: deque[int] = deque()  # tokens that its engine had no room for
         self.push_at = 0.0  # when they are offered again
+        self.by_hand = False  # not of the configuration: a reload has no say in it
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def configured(self, target: Target, room: int) -> None:
+        """The configuration says this of it now. What waits beyond a smaller room stays."""
+        self.target = target
+        self.room = room
+        self.by_hand = False
 
     # --- messages ---
 

@@ -45,9 +45,11 @@ PASSING: Final = {
     errno.ENOBUFS,
     errno.ENETUNREACH,
     errno.EHOSTUNREACH,
+    errno.EHOSTDOWN,
     errno.ENETDOWN,
     errno.ECONNREFUSED,
     errno.EPERM,
+    errno.EACCES,  # a broadcast address
     errno.EINVAL,
     errno.EADDRNOTAVAIL,
     errno.EMSGSIZE,

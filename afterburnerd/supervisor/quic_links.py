@@ -14,9 +14,12 @@ import itertools
 from collections.abc import Callable
 from ipaddress import ip_address
 
+import msgspec
+
 from afterburnerd import base58
-from afterburnerd.cli import EXIT_UNREACHABLE
+from afterburnerd.cli import EXIT_UNREACHABLE, EXIT_USAGE
 from afterburnerd.config import Config, Connect
+from afterburnerd.config.check import check as findings
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
 from afterburnerd.quic.connection import Connection
@@ -67,11 +70,14 @@ class Links:
     def apply(self) -> None:
         """As the configuration has them now."""
         wanted = {c.name: c for c in self._config().connects}
-        for name in [n for n in self.all if n not in wanted or self.all[n].target != target_of(wanted[n])]:
-            self.drop(name, 0, "no longer configured")
+        for name, link in list(self.all.items()):
+            if not (is_same(link.target, target_of(wanted[name])) if name in wanted else link.by_hand):
+                self.drop(name, 0, "no longer configured")
         for name, connect in wanted.items():
             if name not in self.all:
                 self._add(Link(name, target_of(connect), room=connect.messages))
+            else:
+                self.all[name].configured(target_of(connect), connect.messages)
 
     def dial(self, name: str, address: str, port: int, server_name: str, pin: str) -> None:
         """A link that lives until it is closed or the daemon ends."""
@@ -80,11 +86,17 @@ class Links:
                 f'there is a connection "{name}" already; close it first, or choose another name', EXIT_UNREACHABLE
             )
         try:
-            host = str(ip_address(address))
-            key = base58.decode(pin) if pin else b""
-        except ValueError as error:
-            raise Refusal(str(error), EXIT_UNREACHABLE) from None
-        self._add(Link(name, Target((host, port), server_name, key)))
+            # What [[connect]] does not take is not to be had by hand either
+            asked = {"name": name, "address": address, "port": port, "server_name": server_name, "pin": pin}
+            connect = msgspec.convert(asked, Connect)
+        except msgspec.ValidationError as error:
+            raise Refusal(f"cannot dial: {error}", EXIT_USAGE) from None
+        wrong = next(findings(msgspec.structs.replace(self._config(), connects=(connect,))), None)
+        if wrong is not None:
+            raise Refusal(f"cannot dial: {wrong.message}", EXIT_USAGE)
+        link = Link(name, target_of(connect), room=connect.messages)
+        link.by_hand = True
+        self._add(link)
         self._chores.wake()
 
     def _add(self, link: Link) -> None:
@@ -229,6 +241,11 @@ class Links:
             if self.all.get(link.name) is link:
                 self._restless[link.name] = link
             self._chores.wake()
+
+
+def is_same(a: Target, b: Target) -> bool:
+    """Whether a connection to the one is a connection to the other."""
+    return msgspec.structs.replace(a, timeout=b.timeout) == b
 
 
 def target_of(connect: Connect) -> Target:

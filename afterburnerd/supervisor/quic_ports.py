@@ -76,8 +76,13 @@ class Ports:
             for host in self._hosts(listen):
                 wanted.setdefault((host, listen.port), listen)
         for address, port in list(self.all.items()):
-            if port.listen is not None and wanted.get(address) != port.listen:
+            if port.listen is None:
+                continue
+            if address not in wanted:
                 self._close(address)
+            elif port.listen != wanted[address]:
+                port.listen = wanted[address]
+                port.port.endpoint.limit(limits_of(port.listen))
         self._trouble.clear()
         for address, listen in wanted.items():
             if address not in self.all:

@@ -81,6 +81,13 @@ def two(
         yield Two(server, client)
 
 
+@pytest.fixture(scope="module")
+def both_at_rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with two(tmp_path_factory.mktemp("rest")) as both:
+        both.wait_open()
+        yield both
+
+
 @pytest.mark.parametrize("mode", ["auto", "generic", "socket"])
 def test_messages_go_over_an_adopted_connection(tmp_path: Path, mode: str) -> None:
     with two(tmp_path, mode) as both:
@@ -153,6 +160,62 @@ def test_reload_adds_and_removes(tmp_path: Path) -> None:
             lambda: [c.name for c in connections(both.client).connections] == ["second"], "the first to go"
         )
         both.server.wait(lambda: len(connections(both.server).connections) == 1, "the server to know")
+
+
+def test_a_reload_leaves_alone_what_it_does_not_change(tmp_path: Path) -> None:
+    """Links that were dialled by hand, and connections of a listener whose bounds are others now."""
+    with two(tmp_path) as both:
+        both.wait_open()
+        address = both.server.rig.near.ipv4
+        with both.client.client() as daemon:
+            daemon.ask(control.DialRequest(name="by-hand", address=address, port=PORT), control.Accepted)
+
+        def numbers() -> dict[str, int]:
+            return {c.name: c.number for c in connections(both.client).connections if c.state == "open"}
+
+        both.client.wait(lambda: len(numbers()) == 2, "both to be open")
+        before = numbers()
+        both.client.write_config(captures=QUIC + connect_to(address, "messages = 1\ntimeout_ms = 3000"))
+        assert both.client.reload().ok
+        both.server.write_config(captures=QUIC + LISTEN + "per_source = 31\nconnections = 2\n")
+        assert both.server.reload().ok
+        both.send(b"still the same connection")
+        both.wait_acknowledged()
+        assert numbers() == before
+        # what has changed is in force
+        with both.client.client() as daemon:
+            daemon.ask(control.DialRequest(name="too-many", address=address, port=PORT), control.Accepted)
+        both.server.wait(
+            lambda: any(listener.counts.get("refused") for listener in connections(both.server).listeners),
+            "a third connection to be refused",
+        )
+        os.kill(both.server.pid, signal.SIGSTOP)
+        os.kill(both.server.plane_pid_from_stats(), signal.SIGSTOP)
+        try:
+            both.send(b"waits")
+            with pytest.raises(control.ControlError, match="no room"):
+                both.send(b"one too many")
+        finally:
+            os.kill(both.server.plane_pid_from_stats(), signal.SIGCONT)
+            os.kill(both.server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ({"port": 70_000}, "port"),
+        ({"name": "No Such Name"}, "name"),
+        ({"address": "fe80::1"}, "link-local"),
+        ({"address": "255.255.255.255"}, "host"),
+        ({"address": "peer.example"}, "not an IP address"),
+        ({"pin": "2"}, "pin"),
+    ],
+)
+def test_what_cannot_be_dialled_is_refused(both_at_rest: Two, wrong: dict[str, object], what: str) -> None:
+    right: dict[str, object] = {"name": "by-hand", "address": both_at_rest.server.rig.near.ipv4, "port": PORT}
+    with both_at_rest.client.client() as daemon, pytest.raises(control.ControlError, match=what):
+        daemon.ask(control.DialRequest(**{**right, **wrong}), control.Accepted)  # type: ignore[arg-type]
+    assert state(both_at_rest.client) == "open" and both_at_rest.client.state() == "serving"
 
 
 def test_a_listener_asks_for_retry(tmp_path: Path) -> None:

@@ -114,3 +114,12 @@ def test_what_the_engine_had_no_room_for_is_offered_again() -> None:
     assert sorted(given[4:]) == [1, 2, 3]
     a.refused(1, 1023, 12.0)  # longer than can ever be sent
     assert told == [(1, QuicOutcome.CLOSED)] and len(a) == 2
+
+
+def test_a_changed_room_holds_for_what_comes_from_then_on() -> None:
+    a, _, _ = link(room=2)
+    assert a.submit(Message(1, b"x"), None) and a.submit(Message(2, b"x"), None)
+    a.configured(a.target, 1)
+    assert len(a) == 2 and not a.submit(Message(3, b"x"), None)
+    a.configured(a.target, 3)
+    assert a.submit(Message(3, b"x"), None)
