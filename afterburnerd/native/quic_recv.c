@@ -44,7 +44,11 @@ static int key_update(struct ab_quic *q, struct ab_quic_conn *c, uint64_t pn, ui
 {
     struct ab_quic_keys *k = &c->keys;
 
-    /* RFC 9001 6.2: a second update before the first was answered cannot come here: there is no key for it. */
+    /* RFC 9001 6.1, 6.2: a second update without an acknowledgement of the first. Mostly there is no key for it yet,
+     * and the packet is not opened; where the peer took longer than that, nothing was sealed with ours that it could
+     * have waited for. */
+    if (k->tx_generation && k->tx_generation == k->rx_generation && k->sealed == 0)
+        return AB_QUIC_ERROR_KEY_UPDATE;
     ab_quic_keys_advance_rx(k, pn, now + 3 * ab_quic_conn_pto(c));
     c->counts.key_updates++;
     if (k->tx_generation != k->rx_generation) {
@@ -277,6 +281,11 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     bool eliciting = false, probing = true, refused = false, datagrams = false, here, newest;
     int rc;
 
+    here = ab_quic_path_same(&c->paths[AB_QUIC_PATH_ACTIVE].to, in->d);
+    /* RFC 9000 9: a client's peer does not move. Nothing of the packet counts, neither its key phase nor its errors: we
+     * would owe an answer, and give none. */
+    if (ab_unlikely(!here && !c->server))
+        return;
     /* RFC 9000 17.3.1: reserved bits, only now that the packet is authentic. */
     if (ab_unlikely(first & 0x18)) {
         ab_quic_conn_error(q, c, AB_QUIC_ERROR_PROTOCOL_VIOLATION, 0, "reserved bits", now);
@@ -308,10 +317,6 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     if (in->generation == c->keys.rx_generation)
         c->rx_phase_last = AB_MAX(c->rx_phase_last, in->pn);
     newest = c->ack.count == 0 || in->pn > ab_quic_ack_largest(&c->ack);
-    here = ab_quic_path_same(&c->paths[AB_QUIC_PATH_ACTIVE].to, in->d);
-    /* RFC 9000 9: a client's peer does not move. */
-    if (ab_unlikely(!here && !c->server))
-        return;
     c->counts.packets_received++;
     c->counts.bytes_received += in->d->len;
     if (ab_unlikely(!c->paths[AB_QUIC_PATH_ACTIVE].validated && here))

@@ -335,6 +335,29 @@ def test_a_second_update_before_the_first_was_acknowledged_is_an_error_or_unread
     assert e.closed is None or e.closed.code == wire.KEY_UPDATE_ERROR
 
 
+def test_a_second_update_that_takes_its_time_is_an_error_where_the_first_had_no_answer() -> None:
+    """Nothing of ours was sealed with the keys of the first, so the peer cannot have an acknowledgement of it (6.1)."""
+    e = Victim()
+    e.sealer.generation = 1
+    assert not e.say(wire.PADDING * 3)  # nothing that is to be acknowledged
+    e.wait(10 * SECOND)  # the next key is there
+    e.sealer.generation = 2
+    e.say(wire.PING)
+    assert e.closed and e.closed.code == wire.KEY_UPDATE_ERROR
+    assert e.opener.generation == 1
+
+
+def test_a_client_takes_no_key_update_from_another_address() -> None:
+    """RFC 9000 9: it discards what comes from there, so there would be no answer in the new keys."""
+    e = Victim(CLIENT)
+    e.sealer.generation = 1
+    assert not e.say(wire.PING, port=REMOTE_PORT + 1)
+    assert e.info()["rx_generation"] == 0
+    assert not e.say(wire.PING, port=REMOTE_PORT + 1, bits=0x58)  # nor reserved bits
+    e.sealer.generation = 0
+    assert e.alive()
+
+
 def test_our_own_update_comes_in_time_for_the_limit() -> None:
     e = Victim(CLIENT, key_update_packets=20, confidentiality_limit=1000)
     for _ in range(100):
