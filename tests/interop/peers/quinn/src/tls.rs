@@ -5,7 +5,8 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -95,10 +96,15 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// The session store of rustls, which also says that a ticket came.
+/// The session store of rustls, which also says that a ticket came, and when its age can be told truly.
+///
+/// rustls tells the age of a ticket (RFC 8446 4.2.11) as the difference of two clocks of whole seconds: one that is two milliseconds
+/// old is a second old when a second of the clock ended in between. A server may refuse early data with a ticket that says it is
+/// older than it can be, and GnuTLS does.
 #[derive(Debug)]
 pub struct Sessions {
     store: ClientSessionMemoryCache,
+    came: Mutex<Duration>, // the last ticket, since the epoch
     pub arrived: Notify,
 }
 
@@ -106,9 +112,23 @@ impl Sessions {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             store: ClientSessionMemoryCache::new(64),
+            came: Mutex::new(Duration::ZERO),
             arrived: Notify::new(),
         })
     }
+
+    /// How long until the last ticket's age in whole seconds is not above its age.
+    pub fn until_true_age(&self) -> Duration {
+        let (came, now) = (*self.came.lock().expect("nobody panics with it"), since_epoch());
+        if now.as_secs() == came.as_secs() || now.subsec_nanos() >= came.subsec_nanos() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos((came.subsec_nanos() - now.subsec_nanos()).into()) + Duration::from_millis(2)
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
 }
 
 impl ClientSessionStore for Sessions {
@@ -134,6 +154,7 @@ impl ClientSessionStore for Sessions {
 
     fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
         self.store.insert_tls13_ticket(server, value);
+        *self.came.lock().expect("nobody panics with it") = since_epoch();
         self.arrived.notify_one();
     }
 
