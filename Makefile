@@ -5,7 +5,7 @@ BIN := .venv/bin
 # What writes generated files: `python -m NAME`, and with --check says which are stale.
 GENERATORS := afterburnerd.abi.generate afterburnerd.config.generate afterburnerd.observe.generate afterburnerd.manuals deploy.grafana.dashboard
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-zerocopy check lint bench fmt generate install uninstall clean
+.PHONY: help setup build demo test hunt test-zerocopy check lint bench fmt generate install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ bench: setup ## run the benchmarks (needs root; ARGS=--json for one object each)
 
 test: setup ## run every test (privileged ones need root)
 	@$(PY) -m pytest $(ARGS)
+
+hunt: setup ## fresh seeds for fuzz targets and simulations until Ctrl-C (SECONDS=600, ARGS="sim quic_packets")
+	@$(PY) -m tests.hunt $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 test-zerocopy: setup ## run the data plane in a guest whose NICs do zero-copy (part of `make test`)
 	@$(PY) -m pytest tests/zerocopy $(ARGS)

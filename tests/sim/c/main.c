@@ -1,12 +1,29 @@
 /* Runs seeds of the simulation of the engine against itself: `sim SEEDS [FROM [verbose]]`; SEEDS 0 never ends. The
  * first seed that does not hold ends the program and is told; `sim 1 SEED verbose` shows it packet by packet. */
+#include <signal.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "must.h"
 #include "world.h"
 
 unsigned long long sim_seed;
 int sim_verbose;
+
+/* A seed takes milliseconds, the longest some seconds: of the processor, which a busy machine does not change. */
+enum { PATIENCE = 120 };
+
+static void endless(int signal)
+{
+    char text[64];
+    int len = snprintf(text, sizeof(text), "seed %llu: it does not come to an end\n", sim_seed);
+
+    (void)signal;
+    if (write(STDERR_FILENO, text, (size_t)len) < 0) /* there is nobody to tell */
+        _exit(1);
+    _exit(1);
+}
 
 static void tell(uint64_t seeds, uint64_t packets)
 {
@@ -34,8 +51,10 @@ int main(int argc, char **argv)
     uint64_t packets = 0;
 
     sim_verbose = argc > 3;
+    signal(SIGPROF, endless);
     world_init(&w);
     for (uint64_t i = 0; seeds == 0 || i < seeds; i++) {
+        setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = PATIENCE}, NULL);
         world_run(&w, from + i, NULL, 0);
         packets += w.packets;
         if (seeds == 0 && i % 1000 == 999) {
