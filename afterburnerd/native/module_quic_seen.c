@@ -35,38 +35,42 @@ PyObject *ab_module_quic_info(PyObject *object, PyObject *arg)
         return ab_module_quic_leave(self, Py_NewRef(Py_None));
     ab_quic_conn_info(self->engine, c, &i);
 #define NUMBER(name) {#name, (uint64_t)i.name}
+#define ROW(name)                                                                                                      \
+    {                                                                                                                  \
+#name, (uint64_t)i.row.name                                                                                    \
+    }
 #define COUNTED(name)                                                                                                  \
     {                                                                                                                  \
-#name, i.counts.name                                                                                           \
+#name, i.row.counts.name                                                                                       \
     }
     {
         const struct number numbers[] = {
-            NUMBER(id),
-            NUMBER(role),
-            NUMBER(state),
-            NUMBER(suite),
-            NUMBER(tx_generation),
-            NUMBER(rx_generation),
-            NUMBER(mtu),
-            NUMBER(srtt_ns),
-            NUMBER(rttvar_ns),
-            NUMBER(min_rtt_ns),
-            NUMBER(latest_rtt_ns),
-            NUMBER(cwnd),
-            NUMBER(in_flight),
-            NUMBER(pto_ns),
+            ROW(id),
+            ROW(role),
+            ROW(state),
+            ROW(suite),
+            ROW(tx_generation),
+            ROW(rx_generation),
+            ROW(mtu),
+            ROW(srtt_ns),
+            ROW(rttvar_ns),
+            ROW(min_rtt_ns),
+            ROW(latest_rtt_ns),
+            ROW(cwnd),
+            ROW(in_flight),
+            ROW(pto_ns),
             NUMBER(next_pn),
             NUMBER(queued),
             NUMBER(unacked),
-            NUMBER(uni_opened),
-            NUMBER(uni_limit),
-            NUMBER(bidi_opened),
-            NUMBER(bidi_limit),
-            NUMBER(data_sent),
-            NUMBER(data_limit),
-            NUMBER(streams),
-            NUMBER(adopted_ns),
-            NUMBER(ecn),
+            ROW(uni_opened),
+            ROW(uni_limit),
+            ROW(bidi_opened),
+            ROW(bidi_limit),
+            ROW(data_sent),
+            ROW(data_limit),
+            ROW(streams),
+            ROW(adopted_ns),
+            ROW(ecn),
             COUNTED(packets_sent),
             COUNTED(packets_received),
             COUNTED(packets_lost),
@@ -94,6 +98,7 @@ PyObject *ab_module_quic_info(PyObject *object, PyObject *arg)
         dict = dict_of(numbers, AB_ARRAY_LEN(numbers));
     }
 #undef NUMBER
+#undef ROW
 #undef COUNTED
     if (dict && i.path) {
         PyObject *path = PyBytes_FromStringAndSize((const char *)i.path, sizeof(*i.path));

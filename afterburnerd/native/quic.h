@@ -131,30 +131,13 @@ struct ab_quic_out {
     bool probe;  /* tests the path's MTU: must not be fragmented, may vanish */
 };
 
-/* ab_quic_info: a connection as others may show it. */
+/* ab_quic_info: a connection as others may show it, and what is too dear to look at often. */
 struct ab_quic_info {
-    uint64_t id;
-    enum ab_quic_role role;
-    enum ab_quic_state state;
-    uint32_t suite;         /* enum ab_quic_suite */
-    uint32_t tx_generation; /* of keys; its lowest bit is the key phase */
-    uint32_t rx_generation;
-    uint32_t mtu; /* bytes of UDP payload */
-    uint64_t srtt_ns, rttvar_ns, min_rtt_ns, latest_rtt_ns;
-    uint64_t cwnd, in_flight; /* bytes */
-    uint64_t pto_ns;
-    uint64_t next_pn;    /* next packet number */
-    uint64_t queued;     /* slots that wait to be sent (again) */
-    uint64_t unacked;    /* slots that are under way */
-    uint64_t uni_opened; /* unidirectional streams that we opened */
-    uint64_t uni_limit;  /* of the peer, for those */
-    uint64_t bidi_opened, bidi_limit;
-    uint64_t data_sent, data_limit; /* bytes of stream data, and what the peer allows */
-    uint64_t streams;               /* objects held */
-    uint64_t adopted_ns;
-    uint8_t ecn; /* enum of quic_ecn.h */
+    struct ab_quic_row row; /* seq and time are 0 */
+    uint64_t next_pn;       /* next packet number */
+    uint64_t queued;        /* slots that wait to be sent (again) */
+    uint64_t unacked;       /* slots that are under way */
     const struct ab_path *path;
-    struct ab_quic_counts counts;
 };
 
 /* ab_quic_totals: the engine's pools and what no connection can be charged with. */
@@ -192,6 +175,8 @@ uint32_t ab_quic_conn_index(const struct ab_quic_conn *c);
 /* ab_quic_conn_path, ab_quic_conn_counts: what info has too, where that is too dear; valid while the connection is. */
 const struct ab_path *ab_quic_conn_path(const struct ab_quic_conn *c);
 const struct ab_quic_counts *ab_quic_conn_counts(const struct ab_quic_conn *c);
+/* ab_quic_conn_row: what the table of connections shows, but for its sequence word and time. */
+void ab_quic_conn_row(const struct ab_quic_conn *c, struct ab_quic_row *row);
 void ab_quic_conn_info(const struct ab_quic *q, const struct ab_quic_conn *c, struct ab_quic_info *info);
 void ab_quic_totals(const struct ab_quic *q, struct ab_quic_totals *t);
 const char *ab_quic_crypto_name(const struct ab_quic *q, const char **reason);

@@ -2,8 +2,6 @@
 
 #include <string.h>
 
-#include "quic_conn.h"
-
 int ab_quic_rows_open(struct ab_quic_rows_writer *w, void *memory, uint64_t bytes, struct ab_error *err)
 {
     struct ab_quic_rows *head = memory, said;
@@ -54,45 +52,13 @@ static void publish(struct ab_quic_row *row, const struct ab_quic_row *from)
 
 void ab_quic_rows_write(struct ab_quic_rows_writer *w, uint32_t index, const struct ab_quic_conn *c, uint64_t now)
 {
-    const struct ab_path *path = &c->paths[AB_QUIC_PATH_ACTIVE].to;
-    struct ab_quic_row row = {
-        .id = c->id,
-        .time_ns = now,
-        .adopted_ns = c->adopted_ns,
-        .local_port = path->local_port,
-        .remote_port = path->remote_port,
-        .role = c->server ? AB_QUIC_SERVER : AB_QUIC_CLIENT,
-        .state = (uint8_t)c->state,
-        .suite = (uint8_t)c->keys.suite,
-        .io = path->io,
-        .slot = path->slot,
-        .mtu = (uint16_t)c->mtu.size,
-        .ecn = (uint8_t)c->ecn.state,
-        .trace = c->trace,
-        .tx_generation = c->keys.tx_generation,
-        .rx_generation = c->keys.rx_generation,
-        .srtt_ns = c->rtt.smoothed_ns,
-        .rttvar_ns = c->rtt.var_ns,
-        .min_rtt_ns = c->rtt.min_ns,
-        .latest_rtt_ns = c->rtt.latest_ns,
-        .pto_ns = ab_quic_conn_pto(c),
-        .cwnd = c->cc.window,
-        .in_flight = c->cc.in_flight,
-        .slots = c->slot_count,
-        .uni_opened = c->uni_next,
-        .uni_limit = c->uni_limit,
-        .bidi_opened = c->bidi_next,
-        .bidi_limit = c->bidi_limit,
-        .data_sent = c->tx_data,
-        .data_limit = c->tx_limit,
-        .streams = c->object_count,
-        .counts = c->counts,
-    };
+    struct ab_quic_row row;
 
-    memcpy(row.local, path->local, sizeof(row.local));
-    memcpy(row.remote, path->remote, sizeof(row.remote));
-    if (ab_likely(index < w->count))
-        publish(&w->rows[index], &row);
+    if (ab_unlikely(index >= w->count))
+        return;
+    ab_quic_conn_row(c, &row);
+    row.time_ns = now;
+    publish(&w->rows[index], &row);
 }
 
 void ab_quic_rows_free(struct ab_quic_rows_writer *w, uint32_t index, uint64_t now)

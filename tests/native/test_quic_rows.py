@@ -16,7 +16,7 @@ from tests import cc
 
 
 def build(folder: Path, native: Path = cc.NATIVE) -> Path:
-    sources = [cc.ROOT / "tests/native/c/rows_hammer.c", native / "quic_rows.c"]
+    sources = [cc.ROOT / "tests/native/c/rows_hammer.c", native / "quic_rows.c", native / "quic_info.c"]
     return cc.program(folder / "rows_hammer", *sources, include=native)
 
 
@@ -63,7 +63,7 @@ def test_a_writer_without_sequence_is_noticed(tmp_path: Path, name: str) -> None
     """The test above can fail: here the writer leaves the word even while it writes."""
     native = tmp_path / "native"
     native.mkdir()
-    for path in [*cc.NATIVE.glob("*.h"), cc.NATIVE / "quic_rows.c"]:
+    for path in [*cc.NATIVE.glob("*.h"), cc.NATIVE / "quic_rows.c", cc.NATIVE / "quic_info.c"]:
         text = path.read_text()
         if path.name == "quic_rows.c":
             line = "__atomic_load_n(&row->seq, __ATOMIC_RELAXED) + 1) | 1"

@@ -289,11 +289,12 @@ void ledger_explain(const struct world *w)
                 "%llu, uni %llu of %llu, data %llu of %llu, received %llu, undecryptable %llu\n",
                 i, (unsigned long long)t.slots_used, (unsigned long long)t.slots, (unsigned long long)t.blocks_used,
                 (unsigned long long)t.blocks, (unsigned long long)t.objects_used, (unsigned long long)t.objects,
-                (unsigned long long)info.cwnd, (unsigned long long)info.in_flight, (unsigned long long)info.queued,
-                (unsigned long long)info.unacked, (unsigned long long)info.uni_opened,
-                (unsigned long long)info.uni_limit, (unsigned long long)info.data_sent,
-                (unsigned long long)info.data_limit, (unsigned long long)info.counts.packets_received,
-                (unsigned long long)info.counts.packets_undecryptable);
+                (unsigned long long)info.row.cwnd, (unsigned long long)info.row.in_flight,
+                (unsigned long long)info.queued, (unsigned long long)info.unacked,
+                (unsigned long long)info.row.uni_opened, (unsigned long long)info.row.uni_limit,
+                (unsigned long long)info.row.data_sent, (unsigned long long)info.row.data_limit,
+                (unsigned long long)info.row.counts.packets_received,
+                (unsigned long long)info.row.counts.packets_undecryptable);
         fprintf(stderr, "end %d: confirmed %d, closed %d by %u, actions %u, undone %u, crypto %llu of %u\n", i,
                 e->confirmed, e->closed, e->closed_by, e->actions, e->undone, (unsigned long long)e->crypto_got,
                 w->crypto_len);
