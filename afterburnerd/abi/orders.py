@@ -94,6 +94,7 @@ class OpenEngine(Order, frozen=True):
     """
 
     connections: int = 0
+    connections_limit: int = 0
     messages: int = 0
     message_bytes: int = 0
     packets: int = 0

@@ -616,12 +616,12 @@ class Quic(Table, frozen=True):
     connections: Annotated[
         int,
         key(
-            "Connections of one worker; more are refused with CONNECTION_REFUSED.",
+            "Connections of one worker, ours and those of our listeners; more are refused with CONNECTION_REFUSED.",
             reload="data-plane",
             unit="connections",
             why="as many as there are validators, twice over",
             ge=1,
-            le=65_534,
+            le=32_768,
         ),
     ] = 4_096
     max_streams: Annotated[
@@ -699,6 +699,15 @@ class Quic(Table, frozen=True):
             why="a transaction is worth most when it leaves at once, and windows are seldom full",
         ),
     ] = False
+    ecn: Annotated[
+        bool,
+        key(
+            "Mark packets as capable of ECN (ECT(0)), towards peers that prove to report the marks, and slow down where the "
+            "network marks congestion.",
+            reload="data-plane",
+            why="a router that would drop a packet marks it instead; a path that loses or clears marks is noticed",
+        ),
+    ] = True
     trace_dir: Annotated[
         str,
         key(

@@ -696,6 +696,7 @@ struct ab_stats_worker {
     uint64_t drop_no_rule; /* frames dropped by the worker: no rule for its address and port: the rules changed while the frame was on its way [packets] */
     uint64_t drop_multi_buffer; /* frames dropped by the worker: spans several frames and does not fit one: raise frame_size [packets] */
     uint64_t quic_connections; /* QUIC connections in the worker's table */
+    uint64_t quic_connections_limit; /* QUIC connections that the worker may have */
     uint64_t quic_adopted; /* QUIC connections adopted */
     uint64_t quic_refused_full; /* QUIC connections that were not adopted, by reason */
     uint64_t quic_refused_other; /* QUIC connections that were not adopted, by reason */
@@ -738,7 +739,7 @@ struct ab_stats_worker {
     uint64_t quic_memory_bytes; /* memory of the QUIC engine [bytes] */
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[8];
+    uint64_t pad[7];
 };
 _Static_assert(sizeof(struct ab_stats_worker) == 19200, "struct ab_stats_worker changed size");
 

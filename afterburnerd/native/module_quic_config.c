@@ -15,6 +15,7 @@ static const struct {
 #name, offsetof(struct ab_quic_config, name), most                                                             \
     }
     SETTING(connections, UINT32_MAX),
+    SETTING(connections_limit, UINT32_MAX),
     SETTING(messages, UINT32_MAX),
     SETTING(message_bytes, UINT32_MAX),
     SETTING(packets, UINT32_MAX),

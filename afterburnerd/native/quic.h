@@ -65,6 +65,7 @@ enum ab_quic_cc_kind {
 /* ab_quic_config: zero means the default in brackets, where there is one. */
 struct ab_quic_config {
     uint32_t connections;    /* size of the table [64]; a full one refuses with AB_QUIC_REFUSED_FULL */
+    uint32_t connections_limit; /* how many its owner fills; the other rows are for those that are ending. Told, not enforced */
     uint32_t messages;       /* slots for data to be sent and not yet acknowledged, all connections [16384] */
     uint32_t message_bytes;  /* room of a slot [1280]; longer data takes several */
     uint32_t packets;        /* records of sent packets, all connections, dealt out in blocks of 64 [65536] */

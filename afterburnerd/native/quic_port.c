@@ -28,6 +28,7 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
     p->lead = AB_MAX_QUEUES;
     p->base = *w->stats;
     p->connections = config->connections ? config->connections : AB_QUIC_PORT_TABLE;
+    p->connections_limit = config->connections_limit ? config->connections_limit : p->connections;
     p->message = calloc(1, AB_QUIC_PORT_MESSAGE);
     p->seen = calloc(p->connections, sizeof(*p->seen));
     if (!p->message || !p->seen) {

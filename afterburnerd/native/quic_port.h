@@ -79,6 +79,7 @@ struct ab_quic_port {
     struct ab_quic_counts counts;
     struct ab_quic_port_seen *seen; /* by index in the engine's table: what was summed up */
     uint32_t connections, look_at;  /* size of the table, next one to look at */
+    uint32_t connections_limit;     /* of ab_quic_config, for the statistics */
     uint64_t looked_ns;
     struct ab_quic_rows_writer rows;
     struct ab_quic_tap tap;

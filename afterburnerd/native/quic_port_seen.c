@@ -85,6 +85,7 @@ void ab_quic_port_beat(void *port, uint64_t now)
     look_around(p, now);
     ab_quic_totals(p->quic, &t);
     AB_STAT_SET(&s->quic_connections, t.connections);
+    AB_STAT_SET(&s->quic_connections_limit, p->connections_limit);
     AB_STAT_SET(&s->quic_slots, t.slots);
     AB_STAT_SET(&s->quic_slots_used, t.slots_used);
     AB_STAT_SET(&s->quic_memory_bytes, t.memory_bytes);

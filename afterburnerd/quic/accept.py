@@ -7,8 +7,8 @@
                                                                             └─ yes: Retry (keeps nothing)      no: forgotten
 
 Nothing is kept of a datagram before a packet in it could be opened. Retry is asked for always, never, or from so many handshakes
-under way on, for then somebody may be making up addresses. The room is bounded three ways: handshakes altogether, handshakes
-of one address (IPv6: of a /64), connections. Behind the XDP program's token buckets this is the second line.
+under way on, for then somebody may be making up addresses. The room is bounded four ways: handshakes altogether, handshakes
+of one address (IPv6: of a /64), connections of the listener, places in the engines' tables (places.py). Behind the XDP program's token buckets this is the second line.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from aioquic.tls import SessionTicket
 from .cids import LocalCid
 from .front import Front, FrontSettings
 from .identity import PeerIdentity
+from .places import Places
 from .refusal import CONNECTION_REFUSED, INVALID_TOKEN, initial_close
 from .shake import Shake
 from .tickets import ServerTickets
@@ -71,11 +72,14 @@ class Reply(msgspec.Struct, frozen=True):
 class Acceptor:
     """Decides on Initials of one endpoint. The endpoint keeps what becomes of them."""
 
-    def __init__(self, settings: FrontSettings, limits: Limits, tokens: TokenMaker, tickets: ServerTickets) -> None:
+    def __init__(
+        self, settings: FrontSettings, limits: Limits, tokens: TokenMaker, tickets: ServerTickets, places: Places
+    ) -> None:
         self.settings = settings
         self.limits = limits
         self.tokens = tokens
         self.tickets = tickets
+        self._places = places
         self.under_way = 0  # handshakes, not yet complete
         self.connections = 0  # those and adopted ones
         self.sources: Counter[str] = Counter()  # handshakes under way by source
@@ -101,7 +105,8 @@ class Acceptor:
 
     def _room(self, remote: Address) -> bool:
         return (
-            self.under_way < self.limits.handshakes
+            self._places.free
+            and self.under_way < self.limits.handshakes
             and self.connections < self.limits.connections
             and self.sources[source(remote)] < self.limits.handshakes_per_source
         )

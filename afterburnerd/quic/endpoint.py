@@ -25,6 +25,7 @@ from .accept import Accept, Acceptor, Limits, Reply
 from .cids import Mint, Registry
 from .dial import Dial, EarlyMessage, Target
 from .front import FrontSettings
+from .places import Places
 from .shake import Failure, Shake, State
 from .strays import Bucket, ResetTokens
 from .tickets import ServerTickets, TicketStore
@@ -104,6 +105,7 @@ class Realm:
         self.server_tickets = ServerTickets()
         self.token_maker = TokenMaker()
         self.numbers = itertools.count(1)
+        self.places = Places()
 
 
 class Endpoint:
@@ -112,7 +114,9 @@ class Endpoint:
     def __init__(self, realm: Realm, settings: FrontSettings, limits: Limits | None = None) -> None:
         self.realm = realm
         self.settings = settings
-        self.acceptor = Acceptor(settings, limits, realm.token_maker, realm.server_tickets) if limits else None
+        self.acceptor = (
+            Acceptor(settings, limits, realm.token_maker, realm.server_tickets, realm.places) if limits else None
+        )
         self.shakes: dict[int, Shake] = {}  # until confirmed or failed
         self.adopted: set[int] = set()  # numbers of connections that an engine has, on this socket
         self.outgoing: list[Outgoing] = []
@@ -151,6 +155,7 @@ class Endpoint:
             messages=messages,
         )
         realm.registry.add(cid.cid, number)
+        realm.places.take()
         self.shakes[number] = dial
         self.counts["dialled"] += 1
         self._poll(dial, now)
@@ -182,6 +187,7 @@ class Endpoint:
         if shake is not None:
             self._bury_first(shake, now)
             shake.release()
+        self.realm.places.give_back()
         if is_server and self.acceptor is not None:
             self.acceptor.ended()
 
@@ -307,6 +313,7 @@ class Endpoint:
                 self.counts["initial_dropped"] += 1
         else:
             acceptor.began(remote)
+            realm.places.take()
             realm.registry.add(cid.cid, found.number)
             self.shakes[found.number] = found
             self._first_dcids[header.dcid, remote] = found
@@ -333,8 +340,9 @@ class Endpoint:
             self.counts["failed"] += 1
             self.shakes.pop(shake.number, None)
             self._bury_first(shake, now)
-            if before is State.SHAKING:
+            if shake.number not in self.adopted:  # `ended` is not called for it
                 self.realm.registry.remove(shake.own_cid.cid)
+                self.realm.places.give_back()
                 if isinstance(shake, Accept) and self.acceptor is not None:
                     self.acceptor.ended()
             self.events.append(Failed(shake, shake.failure))

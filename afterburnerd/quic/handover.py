@@ -111,6 +111,7 @@ class Handover:
         shake = connection.shake
         if connection.step is not Step.HELD or shake is None or shake.front is None:
             return True
+        worker = self.realm.places.choose(worker, self.commands.engines)
         if not self.commands.takes(worker):
             return False
         front = shake.front
@@ -130,6 +131,7 @@ class Handover:
             return False
         front.wipe()
         connection.engine = engine
+        self.realm.places.settle(engine.worker)
         connection.step = Step.EXPORTED
         self.exported.add(connection.number)
         if isinstance(shake, Dial):
@@ -385,6 +387,8 @@ class Handover:
         self._unconfirmed.pop(connection.number, None)
         connection.shake = None
         connection.shim = None
+        if connection.engine is not None:
+            self.realm.places.leave(connection.engine.worker)
         connection.engine = None
         if connection in self._held:
             self._held.remove(connection)

@@ -85,6 +85,7 @@ class QuicService(QuicOff):
 
     def workers_made(self, keepers: list[Keeper], republish: Callable[[], Awaitable[None]]) -> None:
         self._seats.made(keepers)
+        self._count_places()
         self.parts.ports.republish = republish
 
     def rules(self) -> bytes:
@@ -195,6 +196,7 @@ class QuicService(QuicOff):
     def configure(self, config: Config) -> None:
         self.config = config
         if self._parts is not None and not self._stopping:
+            self._count_places()
             self._parts.tracer.configure(trace_settings(config))
             self._apply()
             self._parts.ports.adjust()
@@ -204,6 +206,10 @@ class QuicService(QuicOff):
         """Listeners and links as the configuration has them now."""
         self.parts.ports.apply()
         self.parts.links.apply()
+
+    def _count_places(self) -> None:
+        places = self.parts.handover.realm.places
+        places.each, places.workers = self.config.quic.connections, len(self.config.workers)
 
     def addresses_changed(self) -> None:
         """Listeners on "any" follow the addresses of the interface."""

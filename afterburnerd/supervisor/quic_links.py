@@ -56,6 +56,7 @@ class Links:
         self._ports = ports
         self._ways = ways
         self._handover = handover
+        self._places = handover.realm.places
         self._settings = settings
         self._chores = chores
         self.all: dict[str, Link] = {}
@@ -126,12 +127,13 @@ class Links:
             if not link.wants_dial(now):
                 continue
             under_way += 1
+            if not self._places.free:
+                self._cannot(link, f"all {self._places.each * self._places.workers} places are taken (quic.connections)", now)
+                continue
             try:
                 port = self._ports.to_dial_from(link.target.address[0])
             except OSError as error:
-                say(messages.QUIC_DIAL_FAILED, name=link.name, reason=f"no way there: {error.strerror}")
-                link.dialling(0)
-                link.ended(now)
+                self._cannot(link, f"no way there: {error.strerror}", now)
                 continue
             early = link.early() if self._config().quic.early_data else ()
             dial = port.endpoint.dial(link.target, now, messages=early, settings=self._settings())
@@ -139,6 +141,13 @@ class Links:
             self._of[dial.number] = link
             self._ways.find(dial.number, dial.remote[0], port)
             port.flush()
+
+    def _cannot(self, link: Link, reason: str, now: float) -> None:
+        """Not now: the link pauses."""
+        if link.failures < FAILURES_SAID:
+            say(messages.QUIC_DIAL_FAILED, name=link.name, reason=reason)
+        link.dialling(0)
+        link.ended(now)
 
     def due(self) -> float | None:
         """When a turn has something to dial."""

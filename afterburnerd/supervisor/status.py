@@ -124,7 +124,10 @@ class StatusBoard:
         if down:
             return f"Recovering worker {down[0].index} on {name}: {down[0].last_failure or 'restarting'}"
         text = f"Serving {name}: {self.summary()}"
-        return f"{text}; degraded: {shortcomings[0].text}" if shortcomings else text
+        if not shortcomings:
+            return text
+        more = f" (and {len(shortcomings) - 1} more: afterburnerctl status)" if len(shortcomings) > 1 else ""
+        return f"{text}; degraded: {shortcomings[0].text}{more}"
 
     def summary(self) -> str:
         """Who serves what, in which mode."""

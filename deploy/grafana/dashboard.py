@@ -362,7 +362,11 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
     (
         "QUIC",
         (
-            Panel("Connections", "none", (q(metric("quic_connections"), WORKER),)),
+            Panel(
+                "Connections",
+                "none",
+                (q(metric("quic_connections"), WORKER), q(metric("quic_connections_limit"), f"{WORKER} at most")),
+            ),
             Panel(
                 "Connections, by role and state",
                 "none",

@@ -746,7 +746,7 @@ def test_a_reload_tries_again_what_could_not_be_had(rig: netns.Pair, tmp_path: P
     with taken, Daemon(rig, tmp_path, start=False) as daemon:
         taken.bind(("127.0.0.1", 9475))
         taken.listen()
-        daemon.write_config(exporter="127.0.0.1:9475")
+        daemon.write_config(exporter="127.0.0.1:9475", interface='mode = "socket"')  # nothing else to be degraded by
         daemon.start()
         assert "no metrics page" in daemon.status().detail
         assert daemon.reload().ok

@@ -197,6 +197,39 @@ def test_no_room_is_connection_refused() -> None:
     assert server.endpoint.counts["accepted"] == 3, "another source has its own room"
 
 
+def test_no_place_in_the_tables_is_connection_refused() -> None:
+    """Before the handshake: afterwards there are no keys left to say it with."""
+    client, server = Ours(), Ours(limits=Limits(retry="never"))
+    server.realm.places.each = 2
+    net = Network(client, server)
+    dials = [client.dial(net.now) for _ in range(2)]
+    assert net.run(lambda: all(d.state is State.CONFIRMED for d in dials))
+    initial = first_flight()
+    server.receive(initial, CLIENT, net.now)
+    assert code_of(server.outgoing(net.now)[0], initial) == CONNECTION_REFUSED
+    dial = client.dial(net.now)
+    assert net.run(lambda: dial.failure is not None, seconds=1)
+    assert dial.failure is not None and (dial.failure.why, dial.failure.code) == (Why.PEER, CONNECTION_REFUSED)
+    server.endpoint.ended(next(iter(server.adopted)), net.now, is_server=True)
+    again = client.dial(net.now)
+    assert net.run(lambda: again.state is State.CONFIRMED)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_a_handshake_that_is_given_up_gives_its_place_back(complete: bool) -> None:
+    """A complete one too that nobody has adopted: it waits for its way."""
+    client, server = Ours(adopts=False), Ours(limits=Limits(), adopts=False)
+    net = Network(client, server)
+    client.dial(net.now)
+    acceptor = server.endpoint.acceptor
+    assert acceptor is not None
+    wanted = State.COMPLETE if complete else State.SHAKING
+    assert net.run(lambda: any(s.state is wanted for s in server.endpoint.shakes.values()))
+    assert (server.realm.places.taken, acceptor.connections) == (1, 1)
+    server.endpoint.abort(next(iter(server.endpoint.shakes)), net.now, 0, "enough")
+    assert (server.realm.places.taken, acceptor.connections, len(server.realm.registry)) == (0, 0, 0)
+
+
 def test_room_comes_back_when_handshakes_die() -> None:
     server = Ours(limits=Limits(handshakes=2, retry="never", timeout=2.0))
     for _ in range(2):
