@@ -310,7 +310,9 @@ WORKER = Block(
             frozenset({"NONE"}),
         ),
         Stat("quic_connections", "gauge", "", "QUIC connections in the worker's table", "quic_connections"),
-        Stat("quic_connections_limit", "gauge", "", "QUIC connections that the worker may have", "quic_connections_limit"),
+        Stat(
+            "quic_connections_limit", "gauge", "", "QUIC connections that the worker may have", "quic_connections_limit"
+        ),
         Stat("quic_adopted", "counter", "", "QUIC connections adopted", "quic_adopted_connections_total"),
         Stat(
             "quic_refused_full",

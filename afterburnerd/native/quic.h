@@ -64,11 +64,12 @@ enum ab_quic_cc_kind {
 
 /* ab_quic_config: zero means the default in brackets, where there is one. */
 struct ab_quic_config {
-    uint32_t connections;    /* size of the table [64]; a full one refuses with AB_QUIC_REFUSED_FULL */
-    uint32_t connections_limit; /* how many its owner fills; the other rows are for those that are ending. Told, not enforced */
-    uint32_t messages;       /* slots for data to be sent and not yet acknowledged, all connections [16384] */
-    uint32_t message_bytes;  /* room of a slot [1280]; longer data takes several */
-    uint32_t packets;        /* records of sent packets, all connections, dealt out in blocks of 64 [65536] */
+    uint32_t connections;       /* size of the table [64]; a full one refuses with AB_QUIC_REFUSED_FULL */
+    uint32_t connections_limit; /* how many its owner fills; the other rows are for those that are ending. Told, not
+                                   enforced */
+    uint32_t messages;          /* slots for data to be sent and not yet acknowledged, all connections [16384] */
+    uint32_t message_bytes;     /* room of a slot [1280]; longer data takes several */
+    uint32_t packets;           /* records of sent packets, all connections, dealt out in blocks of 64 [65536] */
     uint32_t streams;        /* objects of streams that are more than one frame: reassembly, long sends, bidi [256] */
     uint32_t stream_bytes;   /* reassembly room of such an object, a power of two [16384]; our initial_max_stream_data_*
                                 are cut to it (RFC: a promise that is not kept costs the peer nothing but credit) */

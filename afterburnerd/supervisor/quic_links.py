@@ -128,7 +128,9 @@ class Links:
                 continue
             under_way += 1
             if not self._places.free:
-                self._cannot(link, f"all {self._places.each * self._places.workers} places are taken (quic.connections)", now)
+                self._cannot(
+                    link, f"all {self._places.each * self._places.workers} places are taken (quic.connections)", now
+                )
                 continue
             try:
                 port = self._ports.to_dial_from(link.target.address[0])

@@ -63,14 +63,19 @@ def state(daemon: Daemon) -> str:
 
 @contextlib.contextmanager
 def two(
-    directory: Path, mode: str = "auto", listen: str = LISTEN, connect: str = "", quic: str = QUIC
+    directory: Path,
+    mode: str = "auto",
+    listen: str = LISTEN,
+    connect: str = "",
+    quic: str = QUIC,
+    servers_quic: str | None = None,
 ) -> Iterator[Two]:
     interface = f'mode = "{mode}"'
     (directory / "server").mkdir()
     (directory / "client").mkdir()
     with (
         netns.pair() as rig,
-        Daemon(rig, directory / "server", quic + listen, interface=interface) as server,
+        Daemon(rig, directory / "server", (servers_quic or quic) + listen, interface=interface) as server,
         Daemon(
             netns.Pair(near=rig.far, far=rig.near),
             directory / "client",
@@ -129,6 +134,38 @@ def test_a_data_plane_that_dies_is_followed_by_new_connections(tmp_path: Path, m
                 assert took < 5
                 both.wait_acknowledged()
                 first = peer(both.client)
+
+
+def test_a_full_table_refuses_at_the_initial_until_a_place_is_free(tmp_path: Path) -> None:
+    """Not after the handshake, when a client believes that it is connected."""
+    with two(tmp_path, servers_quic="[quic]\nconnections = 1\n") as both:
+        both.wait_open()
+        to = connect_to(both.server.rig.near.ipv4)
+        both.client.write_config(captures=QUIC + to + to.replace('"peer"', '"second"'))
+        assert both.client.reload().ok
+
+        def states() -> dict[str, str]:
+            return {c.name: c.state for c in connections(both.client).connections}
+
+        both.client.wait(lambda: "(code 0x2): no room" in both.client.log(), "the refusal to be told")
+        assert states()["peer"] == "open" and connections(both.server).listeners[0].counts["refused"] > 0
+        assert "connection second to" not in both.client.log(), "it believed to be connected"
+        with both.client.client() as daemon:
+            daemon.ask(control.CloseRequest(connection="peer"), control.Accepted)
+        both.client.wait(lambda: states() == {"second": "open"}, "the other one to have the place")
+
+
+def test_a_dial_waits_for_a_place_in_our_own_tables(tmp_path: Path) -> None:
+    with two(tmp_path, quic="[quic]\nconnections = 1\n", servers_quic=QUIC) as both:
+        both.wait_open()
+        with both.client.client() as daemon:
+            daemon.ask(control.DialRequest(name="more", address=both.server.rig.near.ipv4, port=PORT), control.Accepted)
+            both.client.wait(
+                lambda: "cannot connect more: all 1 places are taken (quic.connections)" in both.client.log(),
+                "the reason",
+            )
+            daemon.ask(control.CloseRequest(connection="peer"), control.Accepted)
+        both.client.wait(lambda: [c.state for c in connections(both.client).connections] == ["open"], "its place")
 
 
 def test_a_supervisor_that_dies_is_followed_by_new_connections(tmp_path: Path) -> None:

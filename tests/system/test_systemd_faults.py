@@ -75,7 +75,9 @@ def test_the_watchdog_replaces_a_stopped_supervisor(service: Service) -> None:
 def test_a_watchdog_outlives_a_data_plane_that_cannot_be_had(service: Service) -> None:
     """A bounded, announced recovery feeds it: the unit is not restarted for a worker that is being replaced."""
     service.reset()
-    service.unit_drop_in("[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n")  # less, and a busy machine is what it barks at
+    service.unit_drop_in(
+        "[Service]\nWatchdogSec=4\nTimeoutAbortSec=1\n"
+    )  # less, and a busy machine is what it barks at
     service.start()
     main = service.main_pid()
     for _ in range(6):

@@ -1,9 +1,9 @@
 /* What of packet protection only C can see: that it allocates nothing and calls nobody after init, and leaves no key.
  *
- *     quic_crypto sealed|allocates|calls BACKEND        works where only write and exit are allowed, counting allocations
- *     quic_crypto derived|wiped|kept BACKEND SUITE      looks for a key in all memory of the process: one that was
- * wiped as soon as it was derived, or after work, or not quic_crypto backend BACKEND                       says which
- * it is, and why
+ *     quic_crypto sealed|allocates|calls BACKEND        works where only write and exit are allowed, counting
+ * allocations quic_crypto derived|wiped|kept BACKEND SUITE      looks for a key in all memory of the process: one that
+ * was wiped as soon as it was derived, or after work, or not quic_crypto backend BACKEND                       says
+ * which it is, and why
  *
  * "allocates", "calls" and "kept" do what must not be, to show that it is noticed. */
 #include <linux/filter.h>
