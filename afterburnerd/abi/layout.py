@@ -309,6 +309,7 @@ class QuicCommandKind(IntEnum):
     DROP = 12  # forget the connection without a packet
     CLOSE_ALL = 13  # close every connection [reason phrase]; code, flags CLOSE_APP; no more are adopted
     CRYPTO = 14  # more 1-RTT CRYPTO bytes to send, behind those sent before [bytes]
+    TOKEN = 15  # server: a token for the client's next connection, in NEW_TOKEN [token]
 
 
 class QuicEventKind(IntEnum):

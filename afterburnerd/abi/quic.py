@@ -147,6 +147,7 @@ ENUMS = (
             ("DROP", "forget the connection without a packet"),
             ("CLOSE_ALL", "close every connection [reason phrase]; code, flags CLOSE_APP; no more are adopted"),
             ("CRYPTO", "more 1-RTT CRYPTO bytes to send, behind those sent before [bytes]"),
+            ("TOKEN", "server: a token for the client's next connection, in NEW_TOKEN [token]"),
         ),
     ),
     Enum(

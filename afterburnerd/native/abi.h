@@ -225,7 +225,8 @@ enum ab_quic_command_kind {
     AB_QUIC_COMMAND_DROP = 12, /* forget the connection without a packet */
     AB_QUIC_COMMAND_CLOSE_ALL = 13, /* close every connection [reason phrase]; code, flags CLOSE_APP; no more are adopted */
     AB_QUIC_COMMAND_CRYPTO = 14, /* more 1-RTT CRYPTO bytes to send, behind those sent before [bytes] */
-    AB_QUIC_COMMAND_END = 15,
+    AB_QUIC_COMMAND_TOKEN = 15, /* server: a token for the client's next connection, in NEW_TOKEN [token] */
+    AB_QUIC_COMMAND_END = 16,
 };
 
 /* what an event tells; in brackets the body behind struct quic_event */

@@ -105,6 +105,7 @@ static PyMethodDef quic_methods[] = {
     {"send", (PyCFunction)(void (*)(void))ab_module_quic_send, METH_VARARGS | METH_KEYWORDS,
      "send(conn, QuicSend, data, now, stream=0, token=0, fin=False, expires=0) -> (0 or AB_QUIC_E..., stream)"},
     {"send_crypto", ab_module_quic_send_crypto, METH_VARARGS, "send_crypto(conn, data) -> 0 or AB_QUIC_E..."},
+    {"send_token", ab_module_quic_send_token, METH_VARARGS, "send_token(conn, token) -> 0 or AB_QUIC_E..."},
     {"reset_stream", ab_module_quic_reset_stream, METH_VARARGS,
      "reset_stream(conn, stream, code) -> 0 or AB_QUIC_E..."},
     {"stop_sending", ab_module_quic_stop_sending, METH_VARARGS,

@@ -38,6 +38,7 @@ PyObject *ab_module_quic_deadline(PyObject *object, PyObject *unused);
 PyObject *ab_module_quic_adopt(PyObject *object, PyObject *args);
 PyObject *ab_module_quic_send(PyObject *object, PyObject *args, PyObject *kwargs);
 PyObject *ab_module_quic_send_crypto(PyObject *object, PyObject *args);
+PyObject *ab_module_quic_send_token(PyObject *object, PyObject *args);
 PyObject *ab_module_quic_reset_stream(PyObject *object, PyObject *args);
 PyObject *ab_module_quic_stop_sending(PyObject *object, PyObject *args);
 PyObject *ab_module_quic_update_keys(PyObject *object, PyObject *args);

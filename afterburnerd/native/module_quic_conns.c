@@ -62,7 +62,9 @@ PyObject *ab_module_quic_send(PyObject *object, PyObject *args, PyObject *kwargs
     return ab_module_quic_leave(self, Py_BuildValue("(iK)", code, (unsigned long long)message.stream));
 }
 
-PyObject *ab_module_quic_send_crypto(PyObject *object, PyObject *args)
+typedef int bytes_call(struct ab_quic *, struct ab_quic_conn *, const uint8_t *, uint32_t);
+
+static PyObject *on_bytes(PyObject *object, PyObject *args, bytes_call *call)
 {
     struct ab_module_quic *self;
     struct ab_quic_conn *c;
@@ -74,8 +76,17 @@ PyObject *ab_module_quic_send_crypto(PyObject *object, PyObject *args)
         return NULL;
     c = ab_quic_find(self->engine, conn);
     return ab_module_quic_leave(
-        self, PyLong_FromLong(c ? ab_quic_send_crypto(self->engine, c, (const uint8_t *)data, (uint32_t)len)
-                                : AB_QUIC_ECLOSED));
+        self, PyLong_FromLong(c ? call(self->engine, c, (const uint8_t *)data, (uint32_t)len) : AB_QUIC_ECLOSED));
+}
+
+PyObject *ab_module_quic_send_crypto(PyObject *object, PyObject *args)
+{
+    return on_bytes(object, args, ab_quic_send_crypto);
+}
+
+PyObject *ab_module_quic_send_token(PyObject *object, PyObject *args)
+{
+    return on_bytes(object, args, ab_quic_send_token);
 }
 
 typedef int stream_call(struct ab_quic *, struct ab_quic_conn *, uint64_t, uint64_t);

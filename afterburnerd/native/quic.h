@@ -198,6 +198,8 @@ uint64_t ab_quic_deadline(const struct ab_quic *q);
  * peer's limits do not allow yet is queued, in order. */
 int ab_quic_send(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_msg *m, uint64_t now);
 int ab_quic_send_crypto(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t *data, uint32_t len);
+/* ab_quic_send_token: a server's NEW_TOKEN, which arrives as surely as data (RFC 9000 13.3). AB_EINVAL of a client. */
+int ab_quic_send_token(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t *token, uint32_t len);
 int ab_quic_reset_stream(struct ab_quic *q, struct ab_quic_conn *c, uint64_t stream, uint64_t code);
 int ab_quic_stop_sending(struct ab_quic *q, struct ab_quic_conn *c, uint64_t stream, uint64_t code);
 int ab_quic_update_keys(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now);

@@ -27,6 +27,7 @@
 #include "quic_tparams.h"
 
 #define AB_QUIC_BATCH 64         /* packets that are opened or sealed together */
+#define AB_QUIC_TOKEN_MAX 512    /* bytes of a NEW_TOKEN of ours: beside an ACK in a packet of 1200 */
 #define AB_QUIC_CONTROL_MAX 64   /* control frames of a connection queued or under way; more is a flood */
 #define AB_QUIC_CRYPTO_ROOM 4096 /* bytes of CRYPTO that are put together (RFC 9000 7.5: at least 4096) */
 #define AB_QUIC_SKIPPED 4        /* packet numbers left out that are remembered */

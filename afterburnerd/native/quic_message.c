@@ -224,6 +224,20 @@ int ab_quic_send_crypto(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t
     return 0;
 }
 
+int ab_quic_send_token(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t *token, uint32_t len)
+{
+    struct ab_quic_frame f = {.type = AB_QUIC_FRAME_NEW_TOKEN, .blob = {.data = token, .len = len}};
+
+    if (!ab_quic_conn_open(c))
+        return AB_QUIC_ECLOSED;
+    if (!c->server || len == 0)
+        return AB_EINVAL;
+    /* A frame is not cut: it has to fit the smallest packet, with room for an ACK before it. */
+    if (len > AB_QUIC_TOKEN_MAX || len + 1 + ab_quic_varint_size(len) > q->slots.room)
+        return AB_QUIC_ETOOLONG;
+    return ab_quic_control_push(q, c, &f) ? full(q) : 0;
+}
+
 int ab_quic_reset_stream(struct ab_quic *q, struct ab_quic_conn *c, uint64_t stream, uint64_t code)
 {
     uint32_t index = ab_quic_stream_find(&q->streams, c->index, stream);

@@ -138,6 +138,8 @@ static int on_connection(struct ab_quic_port *p, const struct ab_quic_command *c
     case AB_QUIC_COMMAND_DROP:
         ab_quic_drop(p->quic, c, p->now);
         return 0;
+    case AB_QUIC_COMMAND_TOKEN:
+        return ab_quic_send_token(p->quic, c, body, command->length);
     case AB_QUIC_COMMAND_CRYPTO:
         return ab_quic_send_crypto(p->quic, c, body, command->length);
     default:

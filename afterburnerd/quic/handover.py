@@ -239,8 +239,10 @@ class Handover:
         elif kind == QuicEventKind.STREAM:
             self.news.append(StreamOpened(connection, event.token, event.number))
         elif kind == QuicEventKind.MIGRATED:
-            connection.path = Path.unpack(body)
+            before, connection.path = connection.remote, Path.unpack(body)
             connection.remote = (unpacked(connection.path.remote), connection.path.remote_port)
+            if not connection.is_client and connection.remote[0] != before[0]:
+                self._give_token(connection, now)  # the former one was for the former address
             self.news.append(Migrated(connection, connection.path))
         elif kind == QuicEventKind.CLOSED:
             last = QuicClosed.unpack(body) if len(body) >= QuicClosed.SIZE else None
@@ -295,7 +297,13 @@ class Handover:
         connection.endpoint.confirm(connection.number, now)
         connection.shake = None
         connection.step = Step.RELEASED
+        if not connection.is_client:
+            self._give_token(connection, now)
         self.news.append(Confirmed(connection))
+
+    def _give_token(self, connection: Connection, now: float) -> None:
+        """For the client's next connection from its address, which then needs no Retry (RFC 9000 8.1.3)."""
+        self.commands.put(connection, QuicCommandKind.TOKEN, self.realm.token_maker.new(connection.remote, now))
 
     def _crypto(self, connection: Connection, offset: int, data: bytes, now: float) -> None:
         if connection.shim is None:

@@ -97,6 +97,17 @@ def test_client_is_asked_for_its_address(ours: Ours, engine: str) -> None:
     assert ours.listener("retry").counts["retry"] > before
 
 
+@pytest.mark.parametrize("engine", ["quinn", "quicgo"])
+def test_client_shows_our_token_and_is_not_asked_again(ours: Ours, engine: str) -> None:
+    """These two keep what NEW_TOKEN brings; the others' clients would be asked each time."""
+    need(engine, "client", "count")
+    before = dict(ours.listener("retry").counts)
+    call(ours, engine, "--count", "3", streams=6, connections=3, port=RETRY_PORT)
+    after = ours.listener("retry").counts
+    assert after["completed"] == before.get("completed", 0) + 3
+    assert after["retry"] == before.get("retry", 0) + 1
+
+
 @engines
 def test_client_resumes(ours: Ours, engine: str) -> None:
     need(engine, "client", "count")
@@ -247,6 +258,28 @@ def test_server_resumes(ours: Ours, engine: str) -> None:
         said = server.wait("connected", 2)
         assert said["resumed"] and not said["early_data"], said
         arrived(server, said["conn"], 3)
+
+
+def test_server_asks_once_and_gets_its_token(ours: Ours) -> None:
+    """quic-go gives every client a token, and says when it sends a Retry."""
+    engine = "quicgo"
+    need(engine, "server", "retry")
+    far = ours.rig.far
+    with (
+        peers.server(engine, "--retry", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
+        ours.link(FAR_PORT) as link,
+    ):
+        first = link.wait_open()
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        arrived(server, 0, 3)
+        assert len(server.seen("retry")) == 1
+        ours.kill_plane()
+        link.wait_open(first.number)
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        server.wait("connected", 2)
+        assert len(server.seen("retry")) == 1, "the token was not shown"
 
 
 @engines

@@ -6,12 +6,13 @@ import itertools
 
 import pytest
 
-from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicSend
+from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicRole, QuicSend
 from tests.sim import wire
 from tests.sim.hostile import ID, MS, Victim
 
 SECOND = 1_000 * MS
-EFULL = -1021
+EFULL, ECLOSED, ETOOLONG = -1021, -1022, -1023
+EINVAL = -1001
 
 
 def send(victim: Victim, data: bytes, token: int = 0, how: QuicSend = QuicSend.UNI, **more: int) -> int:
@@ -129,6 +130,34 @@ def test_what_was_lost_goes_first_and_again() -> None:
     victim.say(wire.ack((first, victim.opener.least - 1)))  # all but the first
     assert [f.data for f in streams(victim)] == [b"lost"]
     assert victim.info()["packets_lost"] == 1
+
+
+def test_a_token_arrives_though_its_packet_is_lost() -> None:
+    victim = Victim(theirs={"initial_max_streams_uni": 60})
+    assert victim.engine.send_token(ID, b"t" * 64) == 0
+    victim.drain()
+    assert [f.token for f in victim.of("new_token")] == [b"t" * 64]
+    first = victim.opener.least
+    for n in range(4):
+        send(victim, bytes([n]))
+        victim.drain()
+    victim.frames.clear()
+    victim.say(wire.ack((first, victim.opener.least - 1)))
+    assert [f.token for f in victim.of("new_token")] == [b"t" * 64]
+    victim.acknowledge()
+    victim.wait(2 * SECOND)
+    assert len(victim.of("new_token")) == 1 and victim.info()["unacked"] == 0, "acknowledged, and given up all the same"
+
+
+def test_a_token_is_a_servers_and_fits_a_packet() -> None:
+    assert Victim(role=QuicRole.CLIENT).engine.send_token(ID, b"t") == EINVAL
+    victim = Victim()
+    assert victim.engine.send_token(ID, b"") == EINVAL
+    assert victim.engine.send_token(ID, b"t" * 513) == ETOOLONG
+    assert victim.engine.send_token(ID + 1, b"t") == ECLOSED
+    assert victim.engine.send_token(ID, b"t" * 512) == 0
+    victim.drain()
+    assert [len(f.token) for f in victim.of("new_token")] == [512]
 
 
 def test_a_probe_carries_what_was_not_acknowledged() -> None:

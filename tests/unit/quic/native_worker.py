@@ -121,6 +121,8 @@ class NativeWorker(Worker):
                 c.close_all(True, command.code, body, at)
             elif kind == QuicCommandKind.STOCK:
                 c.stock(command.conn, body)
+            elif kind == QuicCommandKind.TOKEN:
+                c.send_token(command.conn, body)
             elif kind == QuicCommandKind.DROP:
                 c.drop(command.conn, at)
         for item in c.events():

@@ -8,11 +8,12 @@ from collections import Counter
 
 import pytest
 
-from afterburnerd.abi.layout import QuicOutcome
+from afterburnerd.abi.layout import Path, QuicCommandKind, QuicEvent, QuicEventKind, QuicOutcome
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
 from afterburnerd.quic.handover import CONFIRM_SECONDS, STOCK
+from afterburnerd.quic.tokens import packed_mapped
 from afterburnerd.quic.wire import is_short
 
 from .native_worker import NativeWorker, mapped_path
@@ -128,6 +129,56 @@ def test_a_full_ring_delays_and_loses_nothing() -> None:
         client.submit(token, b"%d" % token)
     assert net.run(lambda: len(client.fates) == 50)
     assert sorted(server.all_streams(), key=int) == [b"%d" % token for token in range(1, 51)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("lost", [0, 4])
+def test_the_token_of_a_connection_spares_the_next_one_its_retry(engine: str, lost: int) -> None:
+    """The server gives it in NEW_TOKEN once it has confirmed the handshake, again where that was lost, and each
+    connection has its own."""
+    client, server, net = world(engine=engine)
+    assert server.endpoint.acceptor is not None
+    server.endpoint.limit(Limits(timeout=10.0, retry="always"))
+    remaining = lost
+
+    def lose_the_first(n: int, datagram: bytes, to_server: bool) -> bool:
+        nonlocal remaining
+        if to_server or not is_short(datagram) or not remaining:
+            return False
+        remaining -= 1
+        return True
+
+    net.drop = lose_the_first
+    client.start_worker()
+    server.start_worker()
+    assert net.run(lambda: len(client.realm.tokens) == 1 and client.step() is Step.RELEASED)
+    assert remaining == 0 and server.endpoint.counts["retry"] == 1
+    first = client.realm.tokens.take(SERVER, Target(SERVER).server_name)
+    client.realm.tokens.put(SERVER, Target(SERVER).server_name, first)
+    client.kill_worker(net.now)
+    client.start_worker()
+    client.submit(1, b"without a detour")
+    assert net.run(lambda: 1 in client.fates and len(client.realm.tokens) == 1)
+    assert server.endpoint.counts["retry"] == 1 and server.endpoint.counts["accepted"] == 2
+    assert client.realm.tokens.take(SERVER, Target(SERVER).server_name) != first, "a token is for one connection"
+
+
+def test_a_token_goes_with_the_address() -> None:
+    """One that moved gets another token: the one that it has is for where it was."""
+    client, server, net = world()
+    client.start_worker()
+    worker = server.start_worker()
+    assert net.run(lambda: client.step() is Step.RELEASED and server.step() is Step.RELEASED)
+    (connection,) = server.connections.values()
+    for host, port, tokens in (("192.0.2.1", 5001, 0), ("192.0.2.77", 5001, 1)):
+        worker.commands.clear()
+        path = Path(remote=packed_mapped(host), remote_port=port, family=4)
+        event = QuicEvent(kind=QuicEventKind.MIGRATED, conn=connection.number)
+        server.handover.event(event, path.pack(), net.now)
+        given = [body for command, body in worker.commands if command.kind == QuicCommandKind.TOKEN]
+        assert len(given) == tokens
+        maker = server.realm.token_maker
+        assert all(maker.check_new(token, (host, port), net.now) for token in given)
 
 
 def test_a_refused_adoption_is_told_to_the_peer() -> None:

@@ -36,7 +36,7 @@ from afterburnerd.quic.identity import Identity
 from afterburnerd.quic.link import Link, Message
 from afterburnerd.quic.news import Closed, Done, Opened
 from afterburnerd.quic.tokens import Address
-from afterburnerd.quic.wire import CID_LENGTH, is_short
+from afterburnerd.quic.wire import CID_LENGTH, encode_varint, is_short
 
 from .rig import SERVER
 from .standin import Sealed, StandIn
@@ -88,6 +88,9 @@ class Worker:
                 for at in range(0, len(body), QuicCid.SIZE):
                     cid = QuicCid.unpack(body, at)
                     engine.conns[command.conn].local[cid.cid[: cid.len]] = cid.seq
+            elif command.kind == QuicCommandKind.TOKEN:
+                if command.conn in engine.conns:
+                    engine.conns[command.conn].frames.append(b"\x07" + encode_varint(len(body)) + body)
             elif command.kind == QuicCommandKind.DROP:
                 engine.conns.pop(command.conn, None)
         for event in engine.events:
@@ -107,6 +110,10 @@ class Worker:
                 code = event[2]
                 assert isinstance(code, int)
                 self._tell(QuicEventKind.CLOSED, conn, code=code, by=2)
+            elif kind == "token":
+                token_body = event[2]
+                assert isinstance(token_body, bytes)
+                self._tell(QuicEventKind.TOKEN, conn, token_body)
             elif kind == "reset_token":
                 seq, cid_bytes, token_bytes = event[2:5]
                 assert isinstance(seq, int) and isinstance(cid_bytes, bytes) and isinstance(token_bytes, bytes)

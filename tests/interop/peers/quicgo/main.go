@@ -40,8 +40,12 @@ func limit(n int64) int64 {
 	return n
 }
 
+// Tokens that servers gave in NEW_TOKEN, for the connections after the first.
+var tokens = quic.NewLRUTokenStore(16, 4)
+
 func quicConfig(o *options) *quic.Config {
 	return &quic.Config{
+		TokenStore:                     tokens,
 		Versions:                       []quic.Version{quic.Version1},
 		HandshakeIdleTimeout:           min(o.timeout, o.idle),
 		MaxIdleTimeout:                 o.idle,
@@ -67,7 +71,13 @@ func serve(o *options, s *sums) int {
 	if err != nil {
 		fail(exUnreachable, "%v", err)
 	}
-	transport := &quic.Transport{Conn: socket, VerifySourceAddress: func(net.Addr) bool { return o.retry }}
+	// Asked only for a client that has shown no good token.
+	transport := &quic.Transport{Conn: socket, VerifySourceAddress: func(net.Addr) bool {
+		if o.retry {
+			say("retry", fields{})
+		}
+		return o.retry
+	}}
 	// The connection of ours comes into being with quic-go's, whose context carries it to the tracer and to Accept.
 	var number atomic.Int64
 	transport.ConnContext = func(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
