@@ -32,6 +32,12 @@ static inline bool ab_quic_builder_empty(const struct ab_quic_builder *b)
     return b->p == b->payload;
 }
 
+/* ab_quic_builder_most: the room that a packet of this size has for frames when nothing is in it, no ACK either. */
+static inline uint32_t ab_quic_builder_most(const struct ab_quic_builder *b)
+{
+    return (uint32_t)(b->end - b->start);
+}
+
 static inline bool ab_quic_builder_byte(struct ab_quic_builder *b, uint8_t byte)
 {
     if (b->p >= b->end)

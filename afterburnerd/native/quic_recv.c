@@ -68,6 +68,7 @@ static int key_update(struct ab_quic *q, struct ab_quic_conn *c, uint64_t pn, ui
 static void migrate(struct ab_quic *q, struct ab_quic_conn *c, const struct incoming *in, uint64_t now)
 {
     struct ab_quic_path *active = &c->paths[AB_QUIC_PATH_ACTIVE], *former = &c->paths[AB_QUIC_PATH_FORMER];
+    struct ab_quic_path *aside = &c->paths[AB_QUIC_PATH_ASIDE];
     uint64_t until = now + 3 * AB_MAX(ab_quic_conn_pto(c), AB_QUIC_RTT_INITIAL_NS), retire;
     bool same_host = memcmp(active->to.remote, in->d->src, 16) == 0;
 
@@ -87,6 +88,14 @@ static void migrate(struct ab_quic *q, struct ab_quic_conn *c, const struct inco
         }
         ab_quic_path_open(active, &former->to, in->d);
         active->received = in->d->len;
+        if (aside->used && ab_quic_path_same(&aside->to, in->d)) {
+            /* It has asked from there before, or in this packet: one address, one allowance. */
+            active->received += aside->received;
+            active->sent = aside->sent;
+            active->respond = aside->respond;
+            memcpy(active->response, aside->response, sizeof(active->response));
+            aside->used = aside->respond = false;
+        }
         ab_quic_path_challenge(active, ab_quic_random(q), now, until);
         /* 9.3.3: a packet that somebody copied and sent on must not move us for long: ask the old one too. */
         ab_quic_path_challenge(former, ab_quic_random(q), now, until);
@@ -117,8 +126,6 @@ static void challenged(struct ab_quic *q, struct ab_quic_conn *c, const struct i
     p = &c->paths[AB_QUIC_PATH_ASIDE];
     ab_quic_path_open(p, &c->paths[AB_QUIC_PATH_ACTIVE].to, in->d);
 found:
-    if (p == &c->paths[AB_QUIC_PATH_ASIDE])
-        p->received += in->d->len;
     memcpy(p->response, data, 8);
     p->respond = true;
     ab_quic_conn_ready(q, c);
@@ -278,7 +285,8 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
     struct ab_quic_reader r = {payload, payload + len};
     struct ab_quic_frame f;
     uint8_t first = in->d->data[0];
-    bool eliciting = false, probing = true, refused = false, datagrams = false, here, newest;
+    bool eliciting = false, probing = true, refused = false, datagrams = false, moves = false;
+    bool here, newest;
     int rc;
 
     here = ab_quic_path_same(&c->paths[AB_QUIC_PATH_ACTIVE].to, in->d);
@@ -345,6 +353,11 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
         if (ab_unlikely(!ab_quic_conn_open(c)))
             return;
     } while (r.p < r.end);
+    if (ab_unlikely(!here) && newest && !probing && !refused)
+        moves = true;
+    else if (ab_unlikely(!here) && c->paths[AB_QUIC_PATH_ASIDE].used &&
+             ab_quic_path_same(&c->paths[AB_QUIC_PATH_ASIDE].to, in->d))
+        c->paths[AB_QUIC_PATH_ASIDE].received += in->d->len; /* once, however often it asks */
     if (ab_unlikely(refused))
         return;
     ab_quic_ack_add(&c->ack, in->pn, eliciting, in->d->tos & 3, now);
@@ -352,7 +365,7 @@ static void opened(struct ab_quic *q, const struct incoming *in, const uint8_t *
         tell_datagrams(q, c, (struct ab_quic_reader){payload, payload + len});
     /* Also where we have said that we do not take part in migration: mostly it is a NAT that has forgotten, of which
      * the peer knows nothing; RFC 9000 9 lets us choose between following and being deaf. */
-    if (ab_unlikely(!here) && !probing && newest)
+    if (ab_unlikely(moves))
         migrate(q, c, in, now);
     if (newest)
         c->cid_seq = in->cid_seq;

@@ -130,8 +130,8 @@ static void put_controls(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qu
     }
 }
 
-/* Writes the first slot of `queue` as a frame of its kind, cut if it cannot be had whole: in an empty packet, or where
- * `cut` says that a piece is welcome. False: no room. */
+/* Writes the first slot of `queue` as a frame of its kind, cut if no packet of this size holds it whole, or where `cut`
+ * says that a piece is welcome. False: no room. */
 static bool put_first(struct ab_quic *q, struct ab_quic_builder *b, struct ab_quic_queue *queue, bool cut, uint64_t now)
 {
     uint32_t index = queue->head, room = ab_quic_builder_room(b), overhead;
@@ -148,8 +148,10 @@ static bool put_first(struct ab_quic *q, struct ab_quic_builder *b, struct ab_qu
         overhead = ab_quic_stream_overhead(slot->stream, slot->offset, slot->len, true);
     }
     if (ab_unlikely(overhead + slot->len > room)) {
-        if (slot->kind == AB_QUIC_SLOT_DATAGRAM || (!ab_quic_builder_empty(b) && !(cut && room >= 128)) ||
-            room <= overhead || !ab_quic_slot_split(&q->slots, queue, index, room - overhead))
+        bool later = !ab_quic_builder_empty(b) || overhead + slot->len <= ab_quic_builder_most(b);
+
+        if (slot->kind == AB_QUIC_SLOT_DATAGRAM || (later && !(cut && room >= 128)) || room <= overhead ||
+            !ab_quic_slot_split(&q->slots, queue, index, room - overhead))
             return false;
         b->conn->slot_count++;
         if (slot->kind == AB_QUIC_SLOT_STREAM)
@@ -181,6 +183,21 @@ static void put_queue(struct ab_quic *q, struct ab_quic_builder *b, struct ab_qu
         ;
 }
 
+/* A DATAGRAM that has become too long for the path while it waited (the path's MTU fell) will never leave, and must not
+ * be in the way of others. */
+static void drop_oversized(struct ab_quic *q, struct ab_quic_conn *c)
+{
+    uint32_t most = c->mtu.size - 1u - ab_quic_cids_peer(&c->cids)->len - AB_QUIC_PN_BYTES - AB_QUIC_TAG_BYTES;
+
+    while (c->datagrams.head != AB_QUIC_NIL) {
+        const struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, c->datagrams.head);
+
+        if (ab_likely(1u + ab_quic_varint_size(slot->len) + slot->len <= most))
+            return;
+        ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->datagrams), AB_QUIC_OUTCOME_LOST);
+    }
+}
+
 /* A transaction that is longer than the credit of a new stream gets an object and waits there, so that others need not.
  */
 static bool uni_to_object(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id)
@@ -192,6 +209,7 @@ static bool uni_to_object(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id
         return false;
     t = &q->streams.objects[index];
     t->tx = AB_QUIC_TX_FIN;
+    t->transaction = true;
     while (c->uni.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->uni.head)->head == head) {
         uint32_t at = ab_quic_queue_pop(&q->slots, &c->uni);
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, at);
@@ -229,6 +247,29 @@ static bool data_blocked(struct ab_quic_conn *c)
     return c->tx_limit > c->tx_data && c->sent.outstanding == 0;
 }
 
+/* A transaction of `bytes` in several slots, of which nothing has left, as one frame. */
+static void put_run(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t id, uint64_t bytes,
+                    uint64_t now)
+{
+    uint32_t head = c->uni.head;
+    bool last = false;
+
+    b->p = ab_quic_stream_put(b->p, id, 0, (uint32_t)bytes, true, true);
+    while (!last) {
+        uint32_t index = ab_quic_queue_pop(&q->slots, &c->uni);
+        struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
+
+        last = slot->flags & AB_QUIC_SLOT_LAST || c->uni.head == AB_QUIC_NIL ||
+               ab_quic_slot_at(&q->slots, c->uni.head)->head != head;
+        slot->stream = id;
+        memcpy(b->p, ab_quic_slot_data(slot), slot->len);
+        b->p += slot->len;
+        chain(q, b, index, slot, now);
+    }
+    c->uni_next++;
+    c->tx_data += bytes;
+}
+
 static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
 {
     const uint64_t kind = AB_QUIC_ID_UNI + (c->server ? AB_QUIC_ID_SERVER : 0);
@@ -251,13 +292,26 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
                 break;
             }
             id = c->uni_next * 4 + kind;
-            if (ab_unlikely((slot->parts > 1 || slot->len > c->uni_stream_limit) &&
-                            message_bytes(q, index) > c->uni_stream_limit)) {
-                if (!uni_to_object(q, c, id)) {
-                    b->stalled = true;
-                    break;
+            if (ab_unlikely(slot->parts > 1 || slot->len > c->uni_stream_limit)) {
+                uint64_t bytes = message_bytes(q, index);
+
+                if (bytes > c->uni_stream_limit) {
+                    if (!uni_to_object(q, c, id)) {
+                        b->stalled = true;
+                        break;
+                    }
+                    continue;
                 }
-                continue;
+                need = (uint32_t)AB_MIN(
+                    ab_quic_stream_overhead(id, 0, (uint32_t)AB_MIN(bytes, UINT32_MAX), true) + bytes, UINT32_MAX);
+                if (need <= ab_quic_builder_most(b) && bytes <= c->tx_limit - c->tx_data) {
+                    if (need > ab_quic_builder_room(b))
+                        break; /* whole in the next packet */
+                    put_run(q, c, b, id, bytes, now);
+                    if (++frames == q->config.pack)
+                        break;
+                    continue;
+                }
             }
         }
         if (ab_unlikely(slot->len > c->tx_limit - c->tx_data)) {
@@ -271,7 +325,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
         need = ab_quic_stream_overhead(id, slot->offset, slot->len, true);
         if (need + slot->len > room) {
             /* Whole in the next packet, unless it does not fit any. */
-            if (!ab_quic_builder_empty(b) || room <= need ||
+            if (!ab_quic_builder_empty(b) || need + slot->len <= ab_quic_builder_most(b) || room <= need ||
                 !ab_quic_slot_split(&q->slots, &c->uni, index, room - need))
                 break;
             c->slot_count++;
@@ -341,7 +395,8 @@ static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
         c->tx_data += slot->len;
         t->tx_framed = slot->offset + slot->len;
         if (t->queue.head != AB_QUIC_NIL) {
-            c->send_ring = index; /* the next one's turn */
+            if (!t->transaction)      /* one that was begun goes on as long as it may: no other one's frames between */
+                c->send_ring = index; /* the next one's turn */
             continue;
         }
     out:
@@ -452,11 +507,12 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         ab_quic_sent_trim(&q->blocks, &c->sent, UINT64_MAX);
         content = !records_short(q, c) && !ab_quic_keys_scarce(&c->keys);
     }
+    if (ab_unlikely(c->mtu.max > out->room)) /* what does not fit our own buffers needs no probe */
+        ab_quic_mtu_set_max(&c->mtu, out->room);
     /* A search for a larger MTU goes on by itself, but begins anew only where there is something to send: it must not
      * keep an idle connection alive. */
     if (may && c->rtt.sampled && (content || c->mtu.state == AB_QUIC_MTU_SEARCHING) &&
-        (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && probe <= out->room && path->validated &&
-        build_probe(q, c, out, probe, now))
+        (probe = ab_quic_mtu_probe(&c->mtu, now)) != 0 && path->validated && build_probe(q, c, out, probe, now))
         return true;
     if (!ack_due && !content)
         return false;
@@ -476,7 +532,10 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         put_controls(q, c, &b, now);
         put_queue(q, &b, &c->crypto, now);
         put_queue(q, &b, &c->again, now);
-        put_queue(q, &b, &c->datagrams, now);
+        if (c->datagrams.head != AB_QUIC_NIL) {
+            drop_oversized(q, c);
+            put_queue(q, &b, &c->datagrams, now);
+        }
         put_uni(q, c, &b, now);
         put_streams(q, c, &b, now);
         if (ab_unlikely(c->control))

@@ -94,7 +94,7 @@ struct ab_quic_stream {
     bool blocked_told;   /* STREAM_DATA_BLOCKED was sent for tx_limit */
     uint8_t fate;        /* TX_RESET: enum ab_quic_outcome of what was not acknowledged */
     bool credit_due;     /* MAX_STREAM_DATA is to be sent */
-    uint8_t pad;
+    bool transaction;    /* a whole message that is longer than the credit of a new stream */
     /* receiving: bytes, offsets in the stream */
     uint64_t rx_told;    /* told to the sink up to here */
     uint64_t rx_highest; /* highest offset seen */

@@ -121,7 +121,7 @@ class Commands:
                 engine, self._next(0, QuicCommandKind.CLOSE_ALL, code=code, flags=1), reason.encode()[:REASON_MAX]
             )
 
-    def inject(self, connection: Connection, datagram: bytes, remote: Address) -> None:
+    def inject(self, connection: Connection, datagram: bytes, remote: Address, tos: int = 0) -> None:
         """A datagram for the engine of a ROUTED connection; best effort, as the network's."""
         assert connection.engine is not None
         if len(self._waiting[connection.engine.worker]) >= INJECTS_WAITING:
@@ -133,6 +133,7 @@ class Commands:
             local_port=connection.path.local_port,
             remote_port=remote[1],
             family=connection.path.family,
+            tos=tos,
             len=len(datagram),
         )
         self.put(connection, QuicCommandKind.INJECT, where.pack() + datagram)

@@ -80,6 +80,7 @@ class Forward(msgspec.Struct, frozen=True):
     number: int
     datagram: bytes
     remote: Address
+    tos: int = 0
 
 
 class PeerReset(msgspec.Struct, frozen=True):
@@ -198,13 +199,13 @@ class Endpoint:
         at = 1 if is_short(datagram) else 6
         return datagram[at : at + CID_LENGTH] in self.realm.registry
 
-    def receive(self, datagram: bytes, remote: Address, now: float) -> None:
+    def receive(self, datagram: bytes, remote: Address, now: float, tos: int = 0) -> None:
         if not datagram:
             return
         if is_short(datagram):
-            self._short(datagram, remote, now)
+            self._short(datagram, remote, now, tos)
         else:
-            self._long(datagram, remote, now)
+            self._long(datagram, remote, now, tos)
 
     def adjust(self, settings: FrontSettings) -> None:
         """For handshakes to come."""
@@ -230,12 +231,12 @@ class Endpoint:
 
     # --- inside ---
 
-    def _short(self, datagram: bytes, remote: Address, now: float) -> None:
+    def _short(self, datagram: bytes, remote: Address, now: float, tos: int) -> None:
         realm = self.realm
         cid = datagram[1 : 1 + CID_LENGTH]
         owner = realm.registry.owner(cid)
         if owner is not None:
-            self._one_rtt(owner, datagram, remote)
+            self._one_rtt(owner, datagram, remote, tos)
         elif (reset := realm.reset_tokens.owner(datagram)) is not None:
             self.counts["peer_reset"] += 1
             self.events.append(PeerReset(reset, datagram, remote))
@@ -249,20 +250,20 @@ class Endpoint:
             else:
                 self.counts["stray_dropped"] += 1
 
-    def _one_rtt(self, owner: int, datagram: bytes, remote: Address) -> None:
+    def _one_rtt(self, owner: int, datagram: bytes, remote: Address, tos: int) -> None:
         shake = self.shakes.get(owner)
         if owner in self.adopted:
             self.counts["forwarded"] += 1
-            self.events.append(Forward(owner, datagram, remote))
+            self.events.append(Forward(owner, datagram, remote, tos))
         elif shake is not None:
-            shake.keep(datagram, remote)
+            shake.keep(datagram, remote, tos)
             self.counts["kept"] += 1
         else:
             # Another socket's connection (its peer moved, or sends to another address of ours): the engine decides
             self.counts["forwarded"] += 1
-            self.events.append(Forward(owner, datagram, remote))
+            self.events.append(Forward(owner, datagram, remote, tos))
 
-    def _long(self, datagram: bytes, remote: Address, now: float) -> None:
+    def _long(self, datagram: bytes, remote: Address, now: float, tos: int) -> None:
         header = parse_long(datagram)
         if header is None:
             self.counts["malformed"] += 1
@@ -272,14 +273,14 @@ class Endpoint:
         if shake is not None:
             _, short = split(datagram)
             if short and shake.number in self.adopted:
-                self._one_rtt(shake.number, short, remote)
+                self._one_rtt(shake.number, short, remote, tos)
                 datagram = datagram[: -len(short)]
-            shake.receive(datagram, remote, now)
+            shake.receive(datagram, remote, now, tos)
             self._poll(shake, now)
         elif owner is not None:
             _, short = split(datagram)  # late: confirmed already
             if short:
-                self._one_rtt(owner, short, remote)
+                self._one_rtt(owner, short, remote, tos)
             self.counts["late"] += 1
         elif self.acceptor is None:
             self.counts["stray_dropped"] += 1

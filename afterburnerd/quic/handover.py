@@ -166,16 +166,16 @@ class Handover:
                 connection, QuicCommandKind.CLOSE, reason.encode()[:REASON_MAX], code=code, flags=int(is_app)
             )
 
-    def inject(self, number: int, datagram: bytes, remote: Address) -> None:
+    def inject(self, number: int, datagram: bytes, remote: Address, tos: int = 0) -> None:
         """A 1-RTT datagram that reached a kernel socket."""
         connection = self.connections.get(number)
         if connection is None:
             return
         if connection.step < Step.ROUTED:
             if connection.shake is not None:
-                connection.shake.keep(datagram, remote)
+                connection.shake.keep(datagram, remote, tos)
             return
-        self.commands.inject(connection, datagram, remote)
+        self.commands.inject(connection, datagram, remote, tos)
 
     def peer_reset(self, number: int, now: float) -> None:
         """The peer has lost the connection (a datagram ended in its reset token): forget it without a packet."""
@@ -281,7 +281,7 @@ class Handover:
         if shake is not None:
             early, shake.early = shake.early, []
             for kept in early:
-                self.commands.inject(connection, kept.datagram, kept.remote)
+                self.commands.inject(connection, kept.datagram, kept.remote, kept.tos)
         connection.step = Step.INJECTED
         if connection.is_client:
             self._unconfirmed[connection.number] = now + CONFIRM_SECONDS

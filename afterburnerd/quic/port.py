@@ -14,6 +14,7 @@ import asyncio
 import errno
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from typing import Final
@@ -28,6 +29,10 @@ RECEIVE_BUFFER: Final = 1 << 20  # bytes: a few hundred first flights
 IP_MTU_DISCOVER: Final = 10  # linux/in.h; IPv6's is 23 with the same values
 IPV6_MTU_DISCOVER: Final = 23
 PMTUDISC_PROBE: Final = 3
+# The header's field as the kernel tells it: one byte of IPv4's, an int of IPv6's. It has the ECN mark, which the engine counts also
+# of packets that came too early for it: one that is not counted ends the peer's marking for good (RFC 9000 13.4.2).
+TOS: Final = (socket.IP_TOS, socket.IPV6_TCLASS)
+CONTROL: Final = socket.CMSG_SPACE(4)
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 
 # Long headers (first byte with 0x80) to socket 0 of the group, short ones to socket 1. What the program reads begins with
@@ -63,8 +68,10 @@ def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVTCLASS, 1)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
         else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
             sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if shared:
@@ -151,34 +158,35 @@ class KernelPort:
         if due is not None:
             self._timer = self._loop.call_at(due, self._timeout)
 
-    def receive(self, datagram: bytes, remote: Address) -> None:
+    def receive(self, datagram: bytes, remote: Address, tos: int) -> None:
         """A datagram that came another way (a worker's stray)."""
-        self.endpoint.receive(datagram, remote, self._loop.time())
+        self.endpoint.receive(datagram, remote, self._loop.time(), tos)
         self.flush()
         if self.endpoint.events:
             self._after(self)
 
     def _readable(self) -> None:
-        fresh: list[tuple[bytes, Address]] = []
+        fresh: list[tuple[bytes, Address, int]] = []
         for _ in range(BURST):
             try:
-                datagram, address = self.sock.recvfrom(DATAGRAM)
+                datagram, control, _, address = self.sock.recvmsg(DATAGRAM, CONTROL)
             except BlockingIOError:
                 break
             except ConnectionRefusedError:  # an ICMP error of something sent before; its handshake times out by itself
                 continue
             remote = (address[0], address[1])
+            tos = next((int.from_bytes(data, sys.byteorder) for _, kind, data in control if kind in TOS), 0)
             if self.endpoint.knows(datagram):
-                self._take(datagram, remote)
+                self._take(datagram, remote, tos)
             else:
-                fresh.append((datagram, remote))
+                fresh.append((datagram, remote, tos))
         # Handshakes under way first: where there is more to do than time, some come to an end instead of all timing out
-        for datagram, remote in fresh:
-            self._take(datagram, remote)
+        for datagram, remote, tos in fresh:
+            self._take(datagram, remote, tos)
         self._arm()
 
-    def _take(self, datagram: bytes, remote: Address) -> None:
-        self.endpoint.receive(datagram, remote, self._loop.time())
+    def _take(self, datagram: bytes, remote: Address, tos: int) -> None:
+        self.endpoint.receive(datagram, remote, self._loop.time(), tos)
         # At once: a connection that is complete must not wait for the handshakes behind it, each of which takes a
         # millisecond or more.
         self._send()

@@ -53,6 +53,7 @@ class Early(msgspec.Struct, frozen=True):
 
     datagram: bytes
     remote: Address
+    tos: int = 0  # as its IP header had it: the engine counts ECN marks
 
 
 class Shake:
@@ -72,20 +73,20 @@ class Shake:
         self.own_cid = front.cid
         self.when: float | None = now  # moves with `poll` alone, so that looking costs nothing
 
-    def receive(self, datagram: bytes, remote: Address, now: float) -> None:
+    def receive(self, datagram: bytes, remote: Address, now: float, tos: int = 0) -> None:
         """A datagram that the endpoint found to be this connection's."""
         long, short = split(datagram)
         if short:
-            self.keep(short, remote)
+            self.keep(short, remote, tos)
         # A peer must not move before the handshake is confirmed (RFC 9000 9): another address is a stranger's
         if long and self.front is not None and remote == self.remote:
             # As long as it came: an Initial counts only in a datagram of 1,200 bytes, and the 1-RTT packet behind it may
             # be what makes it so long (RFC 9000 14.1). Zeros are no packet; aioquic leaves them.
             self.front.receive_datagram(long + bytes(len(short)), remote, now)
 
-    def keep(self, datagram: bytes, remote: Address) -> None:
+    def keep(self, datagram: bytes, remote: Address, tos: int = 0) -> None:
         if len(self.early) < EARLY_DATAGRAMS:
-            self.early.append(Early(datagram, remote))
+            self.early.append(Early(datagram, remote, tos))
         else:
             self.early_dropped += 1
 

@@ -65,7 +65,7 @@ class Adoptions:
             elif isinstance(event, Failed):
                 self._failed(event, now)
             elif isinstance(event, Forward):
-                self._handover.inject(event.number, event.datagram, event.remote)
+                self._handover.inject(event.number, event.datagram, event.remote, event.tos)
             elif isinstance(event, PeerReset):
                 self._handover.peer_reset(event.number, now)
 

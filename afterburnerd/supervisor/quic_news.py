@@ -59,7 +59,7 @@ class Messenger:
         local, remote = (unpacked(where.local), where.local_port), (unpacked(where.remote), where.remote_port)
         port = self._ports.all.get(local)
         if port is not None:
-            port.port.receive(body[QuicInject.SIZE : QuicInject.SIZE + where.len], remote)
+            port.port.receive(body[QuicInject.SIZE : QuicInject.SIZE + where.len], remote, where.tos)
 
     def tell(self, now: float) -> None:
         while self._handover.news:

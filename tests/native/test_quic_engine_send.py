@@ -8,7 +8,7 @@ import pytest
 
 from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicRole, QuicSend
 from tests.sim import wire
-from tests.sim.hostile import ID, MS, Victim
+from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, Victim
 
 SECOND = 1_000 * MS
 EFULL, ECLOSED, ETOOLONG = -1021, -1022, -1023
@@ -247,3 +247,172 @@ def test_a_nat_that_forgets_moves_the_connection_whatever_we_said_of_migration(d
     challenge = victim.of("path_challenge")[0].data
     victim.say(wire.path_response(challenge), port=50_000)
     assert victim.event(QuicEventKind.MIGRATED) and victim.info()["migrations"] == 1
+
+
+def grown(victim: Victim) -> Victim:
+    """Round trips of 2 ms until its search for an MTU is over."""
+    for n in range(16):
+        send(victim, b"z", token=1000 + n)
+        victim.drain()
+        victim.now += 2 * MS
+        victim.acknowledge()
+        victim.drain()
+    victim.frames.clear()
+    victim.sent.clear()
+    return victim
+
+
+@pytest.mark.parametrize("size", [1232, 1281, 1300, 1400, 1425])
+def test_what_fits_the_datagram_is_one_frame_however_many_slots_hold_it(size: int) -> None:
+    victim = grown(Victim(no_mtu_discovery=0, message_bytes=1280))
+    assert victim.info()["mtu"] == 1472
+    send(victim, b"a" * 100)
+    send(victim, b"b" * size)
+    send(victim, b"c" * 100)
+    victim.drain()
+    assert [(f.offset, len(f.data), f.fin) for f in streams(victim)] == [
+        (0, 100, True),
+        (0, size, True),
+        (0, 100, True),
+    ]
+    assert b"".join(f.data for f in streams(victim)) == b"a" * 100 + b"b" * size + b"c" * 100
+    victim.now += 2 * MS
+    victim.acknowledge()
+    assert victim.engine.totals()["slots_used"] == 0
+
+
+def test_what_was_one_frame_of_two_slots_arrives_also_when_it_was_lost() -> None:
+    victim = grown(Victim(no_mtu_discovery=0, message_bytes=1280))
+    send(victim, b"b" * 1400, token=1)
+    victim.drain()
+    victim.frames.clear()
+    victim.wait(2 * SECOND)
+    parts = {f.offset: f.data for f in streams(victim)}
+    assert b"".join(parts[at] for at in sorted(parts)) == b"b" * 1400
+    victim.acknowledge()
+    victim.drain()
+    assert [d[2:4] for d in victim.told_of("done") if d[2] == 1] == [(1, QuicOutcome.ACKNOWLEDGED)]
+
+
+def test_an_acknowledgement_in_the_packet_is_no_reason_to_cut() -> None:
+    victim = Victim()
+    size = 1200 - 1 - 8 - 1 - 16 - 5 - 10  # of a datagram: header, number, tag, the frame's header, nearly full
+    victim.arrive(victim.sealer.seal(wire.PING))
+    victim.arrive(victim.sealer.seal(wire.PING))  # the second one: to be acknowledged at once
+    send(victim, b"x" * size)
+    victim.drain()
+    assert [(f.offset, len(f.data), f.fin) for f in streams(victim)] == [(0, size, True)]
+    assert any(f.kind == "ack" for f in victim.frames)
+
+
+def test_a_transaction_beyond_a_streams_credit_is_not_mixed_with_another_one() -> None:
+    victim = Victim(theirs={"initial_max_stream_data_uni": 1200})
+    send(victim, b"a" * 3000)
+    send(victim, b"b" * 3000)
+    victim.drain()
+    victim.say(wire.max_stream_data(3, 3000), wire.max_stream_data(7, 3000))
+    seen = [f.stream for f in streams(victim)]
+    # each runs until its credit is used up, and then until it is over
+    assert seen == sorted(seen[: seen.index(7)]) + seen[seen.index(7) :] and len(set(seen)) == 2
+    runs = [stream for stream, _ in itertools.groupby(seen)]
+    assert len(runs) <= 4, f"parts are mixed: {seen}"
+    for stream, byte in ((3, b"a"), (7, b"b")):
+        assert b"".join(f.data for f in streams(victim) if f.stream == stream) == byte * 3000
+
+
+def test_a_datagram_that_the_path_has_become_too_small_for_is_told_as_lost() -> None:
+    victim = grown(Victim(no_mtu_discovery=0, initial_window=2464))
+    for n in range(20):
+        send(victim, b"w" * 1100, token=n)
+    victim.drain()
+    assert send(victim, b"D" * 1260, token=77, how=QuicSend.DATAGRAM) == -1023, "longer than max_datagram_frame_size"
+    assert send(victim, b"D" * 1190, token=77, how=QuicSend.DATAGRAM) == 0
+    assert send(victim, b"d" * 100, token=78, how=QuicSend.DATAGRAM) == 0
+    # the window is full; then the peer comes from another host, and what that path carries is not known
+    elsewhere = REMOTE[:-1] + b"\x09"
+
+    def say(*frames: bytes) -> None:
+        victim.engine.rx([(victim.sealer.seal(b"".join(frames)), elsewhere, 9, LOCAL, LOCAL_PORT, 0)], victim.now)
+        victim.drain()
+
+    say(wire.PING)
+    assert victim.info()["mtu"] == 1200
+    say(wire.path_response(victim.of("path_challenge")[0].data))
+    for _ in range(30):
+        victim.now += 10 * MS
+        say(wire.ack((victim.adopted.next_pn, victim.opener.least - 1)))
+    outcomes = {d[2]: d[3] for d in victim.told_of("done")}
+    assert outcomes.get(77) == QuicOutcome.LOST and outcomes.get(78) == QuicOutcome.ACKNOWLEDGED, outcomes
+
+
+def test_an_mtu_beyond_our_own_buffers_is_not_waited_for() -> None:
+    victim = grown(Victim(no_mtu_discovery=0, mtu=8952, theirs={"max_udp_payload_size": 65527}))
+    room = len(victim.engine.tx(victim.now, 1) or [b""]) and 1500  # of the binding's buffers
+    assert 1472 < victim.info()["mtu"] <= room
+
+
+def test_persistent_congestion_leaves_the_least_window() -> None:
+    """RFC 9002 7.6: everything over a long time was lost; one packet lost is an ordinary reduction."""
+    for count, persistent in ((1, False), (6, True)):
+        victim = grown(Victim())
+        window = victim.info()["cwnd"]
+        first = victim.opener.least
+        for n in range(count):
+            send(victim, b"l" * 100, token=n)
+            victim.drain()
+            victim.now += 100 * MS if persistent else MS
+        for n in range(3):
+            send(victim, b"h" * 100, token=50 + n)
+            victim.drain()
+        last = victim.opener.least - 1
+        victim.now += 2 * MS
+        victim.arrive(victim.sealer.seal(wire.ack((last, last))))
+        victim.drain()
+        assert victim.info()["packets_lost"] >= count and first < last
+        if persistent:
+            assert victim.info()["cwnd"] == 2 * 1200
+        else:
+            assert 2 * 1200 < victim.info()["cwnd"] < window
+
+
+def test_a_mark_of_congestion_reduces_the_window_once() -> None:
+    """RFC 9002 7.1, RFC 9000 13.4.2: CE that the peer reports is a congestion event, the same one again is not."""
+    victim = Victim(ecn=1, settle=False, theirs={"initial_max_data": 1 << 20})
+
+    def window(ce: int) -> int:
+        for n in range(4):
+            send(victim, b"e" * 1000, token=n)
+        victim.drain()
+        victim.now += 2 * MS
+        first, last = victim.adopted.next_pn, victim.opener.least - 1
+        victim.arrive(victim.sealer.seal(wire.ack((first, last), ecn=(victim.marked - ce, 0, ce))))
+        victim.drain()
+        return int(victim.info()["cwnd"])
+
+    whole, reduced, after = window(0), window(1), window(1)
+    assert victim.marked > 8 and whole > reduced, "CE was not answered"
+    assert after >= reduced, "the same mark was answered twice"
+
+
+@pytest.mark.parametrize(
+    ("what", "goes_on"),
+    [("right", True), ("none", False), ("too few", False), ("ect1", False), ("more than sent", False)],
+)
+def test_marks_that_do_not_arrive_as_they_were_sent_end_the_marking(what: str, goes_on: bool) -> None:
+    """RFC 9000 13.4.2.1."""
+    victim = Victim(ecn=1, settle=False, theirs={"initial_max_data": 1 << 20})
+    for turn in range(6):
+        send(victim, b"e" * 1000, token=turn)
+        victim.drain()
+        victim.now += 2 * MS
+        marks = {
+            "right": (victim.marked, 0, 0), "none": None, "too few": (max(0, victim.marked - turn - 1), 0, 0), "ect1": (victim.marked, 1, 0),
+            "more than sent": (victim.marked + 5, 0, 0),
+        }[what]  # fmt: skip
+        victim.arrive(victim.sealer.seal(wire.ack((victim.adopted.next_pn, victim.opener.least - 1), ecn=marks)))
+        victim.drain()
+    before = victim.marked
+    assert before
+    send(victim, b"marked?")
+    victim.drain()
+    assert (victim.marked > before) is goes_on

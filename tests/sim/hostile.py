@@ -10,6 +10,7 @@ The packets are sealed by `seal.py`, the frames made by `wire.py`; nothing of th
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 from afterburnerd.abi.layout import (
@@ -143,6 +144,8 @@ class Victim:
         self.frames: list[wire.Frame] = []  # everything that the engine sent
         self.sent: list[tuple[int, list[wire.Frame]]] = []  # the same, by packet
         self.sent_to: list[int] = []  # port that each packet went to
+        self.marked = 0  # packets sent with ECT(0)
+        self.bytes_to: Counter[int] = Counter()  # bytes of datagrams by that port
         self.told: list[tuple[Any, ...]] = []  # everything that its sink heard, but events
         self.events: list[tuple[QuicEventKind, QuicEvent, bytes]] = []
         self.refusal = QuicRefusal(self.engine.adopt(self.adopted.pack(), self.now))
@@ -156,12 +159,14 @@ class Victim:
         """Everything that it wants to send now, opened; the events that it told are gathered."""
         fresh: list[wire.Frame] = []
         while out := self.engine.tx(self.now, 16):
-            for data, path, conn, _ecn, _probe in out:
+            for data, path, conn, ecn, _probe in out:
+                self.marked += ecn == 2
                 assert conn == ID
                 number, payload = self.opener.open(data)
                 frames = wire.parse(payload)
                 self.sent.append((number, frames))
                 self.sent_to.append(Path.unpack(path).remote_port)
+                self.bytes_to[self.sent_to[-1]] += len(data)
                 fresh += frames
         self.frames += fresh
         for item in self.engine.events():

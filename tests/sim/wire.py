@@ -60,6 +60,7 @@ class Cursor:
 PADDING = b"\x00"
 PING = b"\x01"
 HANDSHAKE_DONE = b"\x1e"
+PATH_CHALLENGE_ZERO = b"\x1a" + bytes(8)
 
 
 def ack(*ranges: tuple[int, int], delay: int = 0, ecn: tuple[int, int, int] | None = None) -> bytes:

@@ -17,6 +17,7 @@ from afterburnerd.supervisor import cleanup
 from tests.system.daemonrig import Daemon
 from tests.system.test_quic import PORT, two
 
+ECN_CAPABLE = 3  # enum ab_quic_ecn_state of native/quic_ecn.h
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
 
@@ -40,6 +41,10 @@ def test_both_ends_show_it_in_life_and_in_death(tmp_path: Path, mode: str, monke
             return sum(r.counts.messages_acked for r in read_table(both.client.name, 0).rows if r.id == number)
 
         both.client.wait(lambda: acked() == 20, "the row to say so")
+        # our packets are marked ECT(0), and the other end has read the marks off its backend and reported them
+        both.client.wait(
+            lambda: [r.ecn for r in read_table(both.client.name, 0).rows] == [ECN_CAPABLE], "the marks to be validated"
+        )
         code, (ours,) = shown(both.client, "--state", "open")
         assert code == 0 and (ours["number"], ours["name"], ours["role"]) == (number, "peer", "client")
         assert ours["peer_port"] == PORT and 0 < ours["rtt_min"] <= ours["rtt"] and ours["waiting"] == 0

@@ -279,7 +279,7 @@ class Supervisor:
                 if self.link is not None and self.link.number == event.shake.number:
                     self.link.ended(now)
             elif isinstance(event, Forward):
-                self.handover.inject(event.number, event.datagram, event.remote)
+                self.handover.inject(event.number, event.datagram, event.remote, event.tos)
             elif isinstance(event, PeerReset):
                 self.handover.peer_reset(event.number, now)
         self._news(now)
