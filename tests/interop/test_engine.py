@@ -7,17 +7,21 @@ cannot do is missing from its features and is skipped, not counted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from aioquic.quic.packet import QuicPacketType
 
 from tests import netns, waiting
 from tests.interop import peers, tshark, wire
 from tests.interop.ours import BACKENDS, PORT, RETRY_PORT, Ours, Received, daemon
 from tests.interop.test_peers import MANY, SIZE, need
+from tests.unit.quic.rig import long_kinds
 
 pytestmark = [
     pytest.mark.privileged,
@@ -121,6 +125,25 @@ def test_client_gets_no_early_data_accepted(ours: Ours, engine: str) -> None:
     need(engine, "client", "zero-rtt")
     client = call(ours, engine, "--count", "2", "--zero-rtt", streams=6, connections=2)
     assert not any(said["early_data"] for said in opened(client))
+
+
+def test_client_that_offers_early_data_unasked_is_told_no(ours: Ours) -> None:
+    """GnuTLS offers it though our tickets do not allow it: 0-RTT packets are on the wire, TLS says that they were not
+    accepted, and what was in them arrives once."""
+    engine = "ngtcp2"
+    need(engine, "client", "count", "zero-rtt")
+    with ours.rig.far.entered():
+        tap = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(3))  # ETH_P_ALL
+    with tap:
+        tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        client = call(ours, engine, "--count", "2", "--zero-rtt", streams=6, connections=2)
+        kinds = set()
+        with contextlib.suppress(BlockingIOError):
+            while packet := tap.recv(65_535):
+                if packet[0] >> 4 == 4 and packet[9] == 17 and packet[22:24] == PORT.to_bytes(2, "big"):
+                    kinds |= set(long_kinds(packet[28:]))
+    assert QuicPacketType.ZERO_RTT in kinds
+    assert [(said["resumed"], said["early_data"]) for said in opened(client)] == [(False, False), (True, False)]
 
 
 @engines

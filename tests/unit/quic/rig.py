@@ -14,9 +14,11 @@ import random
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from aioquic._buffer import Buffer
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from aioquic.tls import CipherSuite, SessionTicket
 
 from afterburnerd.abi.layout import Path
@@ -295,3 +297,18 @@ class Plain:
             if event.end_stream:
                 ended.add(event.stream_id)
         return {stream: data[stream] for stream in sorted(ended)}
+
+
+def long_packets(datagram: bytes) -> list[tuple[QuicPacketType, int, int]]:
+    """The packets with long headers in a datagram: what each is, where it begins and ends."""
+    buf, found = Buffer(data=datagram), list[tuple[QuicPacketType, int, int]]()
+    while not buf.eof() and datagram[buf.tell()] & 0x80:
+        start = buf.tell()
+        header = pull_quic_header(buf)
+        found.append((header.packet_type, start, start + header.packet_length))
+        buf.seek(start + header.packet_length)
+    return found
+
+
+def long_kinds(datagram: bytes) -> list[QuicPacketType]:
+    return [kind for kind, _, _ in long_packets(datagram)]

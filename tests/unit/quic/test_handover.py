@@ -7,6 +7,7 @@ import random
 from collections import Counter
 
 import pytest
+from aioquic.quic.packet import QuicPacketType
 
 from afterburnerd.abi.layout import Path, QuicCommandKind, QuicEvent, QuicEventKind, QuicOutcome
 from afterburnerd.quic.accept import Limits
@@ -17,7 +18,7 @@ from afterburnerd.quic.tokens import packed_mapped
 from afterburnerd.quic.wire import is_short
 
 from .native_worker import NativeWorker, mapped_path
-from .rig import SERVER, Network
+from .rig import SERVER, Network, Plain, long_packets
 from .standin import Sealed
 from .world import Supervisor
 
@@ -161,6 +162,44 @@ def test_the_token_of_a_connection_spares_the_next_one_its_retry(engine: str, lo
     assert net.run(lambda: 1 in client.fates and len(client.realm.tokens) == 1)
     assert server.endpoint.counts["retry"] == 1 and server.endpoint.counts["accepted"] == 2
     assert client.realm.tokens.take(SERVER, Target(SERVER).server_name) != first, "a token is for one connection"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("lost", ["none", "odd", "all"])
+def test_0rtt_that_the_server_accepts_and_the_network_loses_goes_again(engine: str, lost: str) -> None:
+    """Nobody tells us which 0-RTT packets were lost before the adoption. All that was in them is the engine's first, on the
+    same streams: each message arrives once and is acknowledged, whatever became of the early ones."""
+    client, plain = life(engine, of_client=True), Plain()
+    net = Network(client, plain)
+    client.start_worker()
+    assert net.run(lambda: client.step() is Step.RELEASED and len(client.realm.tickets) > 0)
+    client.kill_worker(net.now)
+    plain.connection, _ = None, plain.events.clear()
+    messages = {token: bytes([token]) * 900 for token in range(1, 7)}
+    for token, data in messages.items():
+        client.submit(token, data)
+    flight, early = client.outgoing, 0
+
+    def spoiled(now: float) -> list[bytes]:
+        nonlocal early
+        out = []
+        for datagram in flight(now):
+            data = bytearray(datagram)
+            for kind, _, end in long_packets(datagram):
+                if kind is QuicPacketType.ZERO_RTT:
+                    early += 1
+                    if lost == "all" or (lost == "odd" and early % 2):
+                        data[end - 1] ^= 1  # no AEAD takes it any more
+            out.append(bytes(data))
+        return out
+
+    client.outgoing = spoiled  # type: ignore[method-assign]
+    client.start_worker()
+    assert net.run(lambda: len(client.fates) == len(messages))
+    dial = max(client.early.items())[1]
+    assert early >= 5 and len(dial.early_messages) == len(messages) and dial.early_accepted
+    assert set(client.fates.values()) == {QuicOutcome.ACKNOWLEDGED}
+    assert plain.streams() == {4 * n + 2: data for n, data in enumerate(messages.values())}
 
 
 def test_a_token_goes_with_the_address() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from aioquic._buffer import Buffer
-from aioquic.quic.packet import QuicPacketType, pull_quic_header
+from aioquic.quic.events import HandshakeCompleted
+from aioquic.quic.packet import QuicPacketType
+from aioquic.tls import SessionTicket
 
 from afterburnerd.abi.layout import Path
 from afterburnerd.quic.accept import Limits
@@ -21,7 +22,7 @@ from afterburnerd.quic.tickets import (
     TicketStore,
 )
 
-from .rig import SERVER, Network, Ours, Plain
+from .rig import SERVER, Network, Ours, Plain, long_kinds
 
 NAME = Target(SERVER).server_name
 
@@ -95,15 +96,7 @@ def test_0rtt_accepted_and_rejected(accepts: bool) -> None:
     net = Network(ours, plain)
     dial = ours.dial(net.now, messages=MESSAGES)
     flight = list(ours.endpoint.outgoing)
-    kinds = []
-    for outgoing in flight:
-        buf = Buffer(data=outgoing.datagram)
-        while not buf.eof() and outgoing.datagram[buf.tell()] & 0x80:
-            start = buf.tell()
-            header = pull_quic_header(buf)
-            kinds.append(header.packet_type)
-            buf.seek(start + header.packet_length)
-    assert QuicPacketType.ZERO_RTT in kinds
+    assert QuicPacketType.ZERO_RTT in {kind for outgoing in flight for kind in long_kinds(outgoing.datagram)}
     assert net.run(lambda: len(ours.got("done")) == 3)
     assert dial.early_accepted is accepts
     # the same streams, each once, whatever became of the 0-RTT packets
@@ -153,6 +146,30 @@ def test_our_server_refuses_0rtt_and_its_tickets_promise_none() -> None:
     assert dial.early_messages
     assert net.run(lambda: len(ours.got("done")) == 3)
     assert dial.resumed and not dial.early_accepted
+    assert [e[3] for e in server.got("stream")] == [m.data for m in MESSAGES]
+
+
+def test_a_client_hears_that_its_0rtt_was_rejected_and_nothing_is_lost_or_doubled() -> None:
+    """aioquic, with a ticket that it takes for one that allows 0-RTT: our server's TLS says no, in so many words."""
+    kept: list[SessionTicket] = []
+    server = Ours(limits=Limits())
+    first = Plain.client(100.0, kept.append)
+    assert first.connection is not None
+    first.connection.connect(SERVER, 100.0)
+    assert Network(first, server).run(lambda: bool(kept))
+    object.__setattr__(kept[0], "max_early_data_size", 0xFFFFFFFF)
+    second = Plain.client(200.0, session_ticket=kept[0])
+    assert second.connection is not None
+    second.connection.connect(SERVER, 200.0)
+    for n in range(3):
+        second.connection.send_stream_data(4 * n + 2, MESSAGES[n].data, end_stream=True)
+    net = Network(second, server)
+    assert net.run(lambda: len(server.got("stream")) == 3)
+    net.run(lambda: False, seconds=2)
+    assert QuicPacketType.ZERO_RTT in {kind for to_server, data in net.wire if to_server for kind in long_kinds(data)}
+    (said,) = second.got(HandshakeCompleted)
+    assert said.session_resumed and not said.early_data_accepted
+    assert not second.connection.tls.early_data_accepted
     assert [e[3] for e in server.got("stream")] == [m.data for m in MESSAGES]
 
 
