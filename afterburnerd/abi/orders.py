@@ -105,6 +105,7 @@ class OpenEngine(Order, frozen=True):
     burst_packets: int = 0
     cc: int = 0
     initial_window: int = 0
+    hystart: bool = False
     pacing: bool = False
     ecn: bool = False
     no_mtu_discovery: bool = False

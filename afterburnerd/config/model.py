@@ -691,6 +691,14 @@ class Quic(Table, frozen=True):
             le=16_777_216,
         ),
     ] = 157_696
+    hystart: Annotated[
+        bool,
+        key(
+            "Leave slow start when the round trip grows, before packets are lost (HyStart++, RFC 9406).",
+            reload="data-plane",
+            why="round trips of a loaded host vary more than a queue on the way adds; for long paths with deep queues",
+        ),
+    ] = False
     pacing: Annotated[
         bool,
         key(

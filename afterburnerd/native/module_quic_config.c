@@ -27,6 +27,7 @@ static const struct {
     SETTING(burst_packets, UINT32_MAX),
     SETTING(cc, UINT32_MAX),
     SETTING(initial_window, UINT32_MAX),
+    SETTING(hystart, 1),
     SETTING(pacing, 1),
     SETTING(ecn, 1),
     SETTING(no_mtu_discovery, 1),

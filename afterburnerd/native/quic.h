@@ -79,6 +79,7 @@ struct ab_quic_config {
     uint32_t burst_packets;  /* packets that one connection may send before the next one has its turn [16] */
     enum ab_quic_cc_kind cc; /* [CUBIC] */
     uint32_t initial_window; /* bytes [128 * 1232] */
+    bool hystart;            /* leave slow start when the round trip grows, too (HyStart++, RFC 9406) */
     bool pacing;             /* spread what the window allows over the round trip (RFC 9002 7.7) */
     bool ecn;                /* mark our packets ECT(0) and validate that the marks arrive (RFC 9000 13.4) */
     bool no_mtu_discovery;   /* stay at 1200 bytes or what the peer's max_udp_payload_size says */

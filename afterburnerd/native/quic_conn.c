@@ -58,7 +58,7 @@ void ab_quic_conn_reset_path(struct ab_quic *q, struct ab_quic_conn *c, uint64_t
     c->reorder = 3;
     max = (uint32_t)AB_MIN(max, c->peer_udp_payload);
     ab_quic_mtu_init(&c->mtu, max, !q->config.no_mtu_discovery);
-    ab_quic_cc_init(&c->cc, q->config.cc, false, q->config.initial_window, c->mtu.size);
+    ab_quic_cc_init(&c->cc, q->config.cc, q->config.hystart, q->config.initial_window, c->mtu.size);
     ab_quic_rtt_init(&c->rtt, 0, c->rtt.max_ack_delay_ns);
     c->pto_count = 0; /* the former path's patience, times a round trip that is not known yet, would be hours */
     ab_quic_pacer_init(&c->pacer, q->config.pacing, 0, now);

@@ -108,6 +108,7 @@ class Seat:
             uni_window=1 << max(6, (quic.max_streams - 1).bit_length()),
             cc=0 if quic.congestion == "cubic" else 1,
             initial_window=quic.initial_window,
+            hystart=quic.hystart,
             pacing=quic.pacing,
             ecn=quic.ecn,
             skip_packets=SKIP_PACKETS,

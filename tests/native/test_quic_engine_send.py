@@ -416,3 +416,28 @@ def test_marks_that_do_not_arrive_as_they_were_sent_end_the_marking(what: str, g
     send(victim, b"marked?")
     victim.drain()
     assert (victim.marked > before) is goes_on
+
+
+def test_hystart_is_as_configured() -> None:
+    """A round trip that grows with the queue: with HyStart++ slow start ends before anything is lost."""
+    windows = []
+    for hystart in (0, 1):
+        victim = Victim(
+            hystart=hystart,
+            messages=8192,
+            initial_window=20 * 1200,
+            theirs={"initial_max_streams_uni": 1 << 20, "initial_max_data": 1 << 30},
+        )
+        acked = victim.adopted.next_pn
+        for round_ms in (40, 40, 60, 80, 100, 120, 140, 160, 180):
+            while send(victim, b"w" * 1100) == 0 and victim.info()["queued"] < 64:
+                pass
+            victim.drain()
+            sent, victim.now = victim.opener.least, victim.now + round_ms * MS
+            for last in range(acked + 1, min(sent, acked + 40)):
+                victim.say(wire.ack((acked, last)))
+            acked = sent - 1
+            victim.say(wire.ack((victim.adopted.next_pn, acked)))
+        assert victim.info()["packets_lost"] == 0
+        windows.append(victim.info()["cwnd"])
+    assert windows[1] < windows[0] / 2, windows
