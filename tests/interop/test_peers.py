@@ -208,7 +208,7 @@ def test_early_data_is_accepted(pair: tuple[str, str]) -> None:
 
 
 def test_early_data_is_accepted_also_when_a_second_has_ended_since_the_ticket() -> None:
-    """GnuTLS believes no ticket that says it is older than it is, and rustls counts in seconds: the quinn peer must wait."""
+    """GnuTLS believes no ticket that says it is older than it is, and rustls counts in seconds."""
     pair = ("quinn", "ngtcp2")
     need(pair[0], "client", "zero-rtt")
     with peers.server(pair[1], "--zero-rtt") as server:

@@ -410,9 +410,6 @@ async fn dial(
             Err(_) => return EX_UNREACHABLE,
         }
     }
-    if options.zero_rtt && number > 0 {
-        sleep(sessions.until_true_age()).await;
-    }
     let dialled = connect(QUIC_V1);
     let (quic, early) = if options.zero_rtt {
         match dialled.into_0rtt() {

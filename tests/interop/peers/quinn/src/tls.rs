@@ -5,8 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -14,6 +13,7 @@ use rustls::crypto::{ring, verify_tls13_signature, CryptoProvider};
 use rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::StoresServerSessions;
+use rustls::time_provider::TimeProvider;
 use rustls::{CipherSuite, DigitallySignedStruct, DistinguishedName, Error, KeyLogFile, NamedGroup, SignatureScheme};
 use tokio::sync::Notify;
 
@@ -96,15 +96,10 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-/// The session store of rustls, which also says that a ticket came, and when its age can be told truly.
-///
-/// rustls tells the age of a ticket (RFC 8446 4.2.11) as the difference of two clocks of whole seconds: one that is two milliseconds
-/// old is a second old when a second of the clock ended in between. A server may refuse early data with a ticket that says it is
-/// older than it can be, and GnuTLS does.
+/// The session store of rustls, which also says that a ticket came.
 #[derive(Debug)]
 pub struct Sessions {
     store: ClientSessionMemoryCache,
-    came: Mutex<Duration>, // the last ticket, since the epoch
     pub arrived: Notify,
 }
 
@@ -112,23 +107,23 @@ impl Sessions {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             store: ClientSessionMemoryCache::new(64),
-            came: Mutex::new(Duration::ZERO),
             arrived: Notify::new(),
         })
     }
-
-    /// How long until the last ticket's age in whole seconds is not above its age.
-    pub fn until_true_age(&self) -> Duration {
-        let (came, now) = (*self.came.lock().expect("nobody panics with it"), since_epoch());
-        if now.as_secs() == came.as_secs() || now.subsec_nanos() >= came.subsec_nanos() {
-            return Duration::ZERO;
-        }
-        Duration::from_nanos((came.subsec_nanos() - now.subsec_nanos()).into()) + Duration::from_millis(2)
-    }
 }
 
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is later than 1970")
+/// A clock that stands still, by which every ticket of this process is as old as nothing.
+///
+/// rustls tells the age of a ticket (RFC 8446 4.2.11) as the difference of two clocks of whole seconds: one that is two milliseconds
+/// old is a second old when a second of the clock ended in between. A server may refuse early data with a ticket that says it is
+/// older than it can be, and GnuTLS does; one that says it is younger is let pass for ten seconds.
+#[derive(Debug)]
+struct Standstill(UnixTime);
+
+impl TimeProvider for Standstill {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(self.0)
+    }
 }
 
 impl ClientSessionStore for Sessions {
@@ -154,7 +149,6 @@ impl ClientSessionStore for Sessions {
 
     fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
         self.store.insert_tls13_ticket(server, value);
-        *self.came.lock().expect("nobody panics with it") = since_epoch();
         self.arrived.notify_one();
     }
 
@@ -209,7 +203,7 @@ pub fn server(options: &Options, verifier: Arc<Verifier>, sessions: Arc<dyn Stor
 
 pub fn client(options: &Options, verifier: Arc<Verifier>, sessions: Arc<Sessions>) -> quinn::crypto::rustls::QuicClientConfig {
     let (chain, key) = identity(options);
-    let mut config = rustls::ClientConfig::builder_with_provider(provider(options))
+    let mut config = rustls::ClientConfig::builder_with_details(provider(options), Arc::new(Standstill(UnixTime::now())))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| builder.dangerous().with_custom_certificate_verifier(verifier).with_client_auth_cert(chain, key))
         .unwrap_or_else(|e| crate::options::usage(&format!("TLS: {e}")));
