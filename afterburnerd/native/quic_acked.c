@@ -179,6 +179,31 @@ int ab_quic_in_ack(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     return 0;
 }
 
+bool ab_quic_sent_evict(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
+{
+    struct ab_quic_sent *s = &c->sent;
+
+    for (uint64_t pn = s->low; pn < AB_MIN(s->base + AB_QUIC_BLOCK, s->next); pn++) {
+        struct ab_quic_sent_packet *p = ab_quic_sent_at(&q->blocks, s, pn);
+
+        if (p->state != AB_QUIC_SENT_OUTSTANDING)
+            continue;
+        p->state = AB_QUIC_SENT_LOST;
+        c->counts.packets_lost++;
+        /* It says nothing of congestion: nobody has told us that it was lost. */
+        if (p->flags & AB_QUIC_SENT_IN_FLIGHT && p->path == c->path_epoch) {
+            ab_quic_cc_forget(&c->cc, p->size);
+            if (p->flags & AB_QUIC_SENT_PROBE)
+                ab_quic_mtu_probe_lost(&c->mtu, p->size, now);
+        }
+        s->outstanding -= (p->flags & AB_QUIC_SENT_ELICITING) != 0;
+        ab_quic_chain_lost(q, c, p);
+        p->jump = pn;
+    }
+    ab_quic_sent_trim(&q->blocks, s, UINT64_MAX);
+    return ab_quic_sent_room(&q->blocks, s);
+}
+
 void ab_quic_detect_loss(struct ab_quic *q, struct ab_quic_conn *c, uint64_t largest_sent_ns, bool ce, uint64_t now)
 {
     uint64_t delay = ab_quic_rtt_loss_delay(&c->rtt), before = now > delay ? now - delay : 0;
@@ -260,7 +285,7 @@ void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
     if (c->pto_count < 20)
         c->pto_count++;
     /* Where all that we send is large, nothing comes back that could tell a loss: the probes have to be smaller. */
-    if (ab_quic_mtu_pto(&c->mtu, c->pto_count))
+    if (ab_quic_mtu_pto(&c->mtu, c->pto_count, now))
         ab_quic_cc_set_mtu(&c->cc, c->mtu.size);
     c->probes = 2; /* RFC 9002 6.2.4: one or two; two survive the loss of one */
     /* A probe should carry what was not acknowledged yet. That moves to the queue of what goes again, without being
@@ -276,7 +301,7 @@ void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
         }
     }
     c->control |= AB_QUIC_CTL_PING;
-    (void)now;
+    c->pto_ns = now;
     ab_quic_conn_ready(q, c);
 }
 

@@ -13,13 +13,13 @@ static bool keep_key(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 
     /* Where updates follow each other faster than 3 PTO, the former receiving key has to go early (6.5 allows it):
      * packets that were overtaken are lost with it, but no key is used up. */
-    if (ab_unlikely(k->sealed >= k->update_at + k->update_at / 2 && k->confirmed && !k->ahead &&
-                    k->tx_generation == k->rx_generation) &&
+    if (ab_unlikely(ab_quic_keys_short(k)) && k->confirmed && !k->ahead && k->tx_generation == k->rx_generation &&
         ab_quic_keys_ahead(k, &q->crypto)) {
         ab_quic_conn_error(q, c, AB_QUIC_ERROR_INTERNAL, 0, "key derivation failed", now);
         return false;
     }
-    if ((k->wanted || k->sealed >= k->update_at) && c->confirmed && ab_quic_keys_may_update(k)) {
+    if ((k->wanted || k->sealed >= k->update_at) && c->confirmed && ab_quic_keys_may_update(k) &&
+        (now >= k->update_after || ab_quic_keys_short(k))) {
         ab_quic_seal_pending(q); /* what was built is sealed with the key that it was built for */
         if (ab_quic_keys_advance_tx(k, &q->crypto, c->sent.next)) {
             ab_quic_conn_error(q, c, AB_QUIC_ERROR_INTERNAL, 0, "key derivation failed", now);
@@ -51,7 +51,11 @@ bool ab_quic_builder_begin(struct ab_quic *q, struct ab_quic_conn *c, struct ab_
     if (ab_unlikely(size < 1 + AB_QUIC_CID_BYTES + AB_QUIC_PN_BYTES + AB_QUIC_TAG_BYTES + 4))
         return false;
     if (ab_quic_conn_open(c)) {
-        if (ab_unlikely(!ab_quic_sent_room(&q->blocks, &c->sent)) || !keep_key(q, c, now))
+        if (ab_unlikely(!ab_quic_sent_room(&q->blocks, &c->sent)) && !ab_quic_sent_evict(q, c, now)) {
+            c->starved = true;
+            return false;
+        }
+        if (!keep_key(q, c, now))
             return false;
         if (ab_unlikely(c->sent.next == c->next_skip)) {
             c->skipped[c->skipped_at++ % AB_QUIC_SKIPPED] = c->sent.next;

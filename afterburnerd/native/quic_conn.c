@@ -135,7 +135,8 @@ static uint64_t pto_deadline(const struct ab_quic_conn *c)
     /* RFC 9002 6.2.1: not for a client whose handshake is not confirmed. */
     if (c->sent.outstanding == 0 || !c->confirmed || c->loss_ns != UINT64_MAX)
         return UINT64_MAX;
-    return c->eliciting_ns + AB_MIN(ab_quic_conn_pto(c) << c->pto_count, PTO_MAX_NS);
+    /* From its last expiry where the probes could not be sent yet: it is no use to count that again at once. */
+    return AB_MAX(c->eliciting_ns, c->pto_ns) + AB_MIN(ab_quic_conn_pto(c) << c->pto_count, PTO_MAX_NS);
 }
 
 static uint64_t idle_deadline(const struct ab_quic_conn *c)

@@ -116,6 +116,7 @@ struct ab_quic_conn {
 
     /* Time. */
     uint64_t adopted_ns;
+    uint64_t pto_ns;        /* when the PTO expired last */
     uint64_t idle_from_ns;  /* the idle timeout counts from here */
     uint64_t idle_ns;       /* of both sides the least; 0 none */
     uint64_t keep_alive_ns; /* 0 none */
@@ -356,6 +357,10 @@ int ab_quic_in_ack(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
 void ab_quic_detect_loss(struct ab_quic *q, struct ab_quic_conn *c, uint64_t largest_sent_ns, bool ce, uint64_t now);
 /* ab_quic_pto: the probe timeout has come. */
 void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now);
+/* ab_quic_sent_evict: no record is left for an ACK or a probe, and without them none would ever come free: what is
+ * under way in this connection's oldest block counts as lost. False: it has no block. */
+bool ab_quic_sent_evict(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now);
+
 /* ab_quic_sent_settle: every record's slots are settled and all blocks returned. */
 void ab_quic_sent_settle(struct ab_quic *q, struct ab_quic_conn *c, enum ab_quic_outcome outcome);
 

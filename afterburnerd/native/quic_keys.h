@@ -24,6 +24,7 @@ struct ab_quic_keys {
     uint64_t rx_first;                     /* lowest packet number opened with rx_generation; UINT64_MAX none */
     uint64_t former_until;                 /* the former receiving key goes then */
     uint64_t update_at;                    /* own update when so many are sealed */
+    uint64_t update_after;                 /* but not before, unless the key runs short */
     uint64_t seal_limit, fail_limit;       /* RFC 9001 6.6, or as configured */
     uint32_t tx_generation, rx_generation;
     uint8_t suite;  /* enum ab_quic_suite */
@@ -63,6 +64,18 @@ int ab_quic_keys_advance_tx(struct ab_quic_keys *k, struct ab_quic_crypto *crypt
 
 /* ab_quic_keys_ahead: time is over for the former receiving key; derives the next one in its place. */
 int ab_quic_keys_ahead(struct ab_quic_keys *k, struct ab_quic_crypto *crypto);
+
+/* How long after an update an own one may follow, at least. The peer has no key for it before 3 PTO of its own have
+ * passed (RFC 9001 6.5), and what it takes for a PTO we do not know: its estimate of the same path is another one.
+ * Until then it hears nothing that we say, our acknowledgements included. At half of AES-GCM's limit a key lasts 3 s
+ * at 1.4 million packets a second. */
+#define AB_QUIC_UPDATE_GAP_NS 1000000000ULL
+
+/* ab_quic_keys_short: half of what was left when an own update was due is used up; it cannot wait for any time. */
+static inline bool ab_quic_keys_short(const struct ab_quic_keys *k)
+{
+    return k->sealed >= k->update_at + (k->seal_limit - AB_MIN(k->update_at, k->seal_limit)) / 2;
+}
 
 /* ab_quic_keys_may_update: whether we may begin an update: confirmed by an acknowledgement, the peer has followed the
  * last one, and the key to open its answer with is there. */

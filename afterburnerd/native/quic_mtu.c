@@ -109,15 +109,20 @@ void ab_quic_mtu_probe_lost(struct ab_quic_mtu *m, uint32_t size, uint64_t now)
     settle(m, now);
 }
 
-static bool fall_back(struct ab_quic_mtu *m)
+static bool fall_back(struct ab_quic_mtu *m, uint64_t now)
 {
     m->lost = 0;
     if (m->size <= AB_QUIC_MTU_BASE)
         return false;
     m->size = AB_QUIC_MTU_BASE;
     m->black_holes++;
-    if (m->state != AB_QUIC_MTU_DISABLED)
-        search(m);
+    if (m->state == AB_QUIC_MTU_DISABLED)
+        return true;
+    search(m);
+    if (m->black_holes > 1) {
+        m->state = AB_QUIC_MTU_COMPLETE;
+        m->raise_ns = now + AB_MIN(AB_QUIC_MTU_AGAIN_NS << AB_MIN(m->black_holes - 2, 20), AB_QUIC_MTU_RAISE_NS);
+    }
     return true;
 }
 
@@ -128,10 +133,10 @@ bool ab_quic_mtu_lost(struct ab_quic_mtu *m, uint64_t pn, uint32_t size, uint64_
     if (m->lost && m->lost_ns == now) /* found at the same time: one event */
         return false;
     m->lost_ns = now;
-    return ++m->lost >= AB_QUIC_MTU_BLACKHOLE && fall_back(m);
+    return ++m->lost >= AB_QUIC_MTU_BLACKHOLE && fall_back(m, now);
 }
 
-bool ab_quic_mtu_pto(struct ab_quic_mtu *m, uint32_t count)
+bool ab_quic_mtu_pto(struct ab_quic_mtu *m, uint32_t count, uint64_t now)
 {
-    return count >= AB_QUIC_MTU_BLACKHOLE && fall_back(m);
+    return count >= AB_QUIC_MTU_BLACKHOLE && fall_back(m, now);
 }

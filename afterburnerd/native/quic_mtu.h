@@ -9,7 +9,9 @@
  * its loss says nothing of congestion, and after three the size counts as not carried.
  *
  * A black hole is a path that stops carrying what it carried (RFC 8899 4.3): large packets die while nothing larger
- * than base gets through that was sent later. Then the size falls back to base and the search begins anew. */
+ * than base gets through that was sent later. Then the size falls back to base and the search begins anew: at once the
+ * first time, for the path has changed; after 1 s, 2 s, 4 s ... where that happens again, for a path that carries large
+ * packets now and then is one that carries none. */
 #ifndef AB_QUIC_MTU_H
 #define AB_QUIC_MTU_H
 
@@ -18,6 +20,7 @@
 #define AB_QUIC_MTU_BASE 1200                /* BASE_PLPMTU: what every path of QUIC carries (RFC 9000 14.1) */
 #define AB_QUIC_MTU_PROBES 3                 /* MAX_PROBES (RFC 8899 5.1.2) */
 #define AB_QUIC_MTU_RAISE_NS 600000000000ULL /* PMTU_RAISE_TIMER: 600 s (RFC 8899 5.1.1) */
+#define AB_QUIC_MTU_AGAIN_NS 1000000000ULL   /* pause of the search after the second black hole; doubles with each */
 #define AB_QUIC_MTU_GAIN 20                  /* bytes; the search ends when less than this is left to be gained */
 /* Times that large packets were found lost, and none sent later acknowledged, that make a black hole; or PTOs in a row.
  * One is what any burst of congestion does, three are three round trips without one large packet. */
@@ -74,7 +77,7 @@ bool ab_quic_mtu_lost(struct ab_quic_mtu *m, uint64_t pn, uint32_t size, uint64_
 
 /* ab_quic_mtu_pto: the PTO expired `count` times in a row: where all that is sent is large, nothing comes back that
  * could tell a loss. True as above. */
-bool ab_quic_mtu_pto(struct ab_quic_mtu *m, uint32_t count);
+bool ab_quic_mtu_pto(struct ab_quic_mtu *m, uint32_t count, uint64_t now);
 
 /* ab_quic_mtu_deadline: when ab_quic_mtu_probe has something to say: 0 now, UINT64_MAX never. */
 static inline uint64_t ab_quic_mtu_deadline(const struct ab_quic_mtu *m)

@@ -50,6 +50,7 @@ static int key_update(struct ab_quic *q, struct ab_quic_conn *c, uint64_t pn, ui
     if (k->tx_generation && k->tx_generation == k->rx_generation && k->sealed == 0)
         return AB_QUIC_ERROR_KEY_UPDATE;
     ab_quic_keys_advance_rx(k, pn, now + 3 * ab_quic_conn_pto(c));
+    k->update_after = now + AB_MAX(3 * (ab_quic_conn_pto(c) + c->ack.max_delay_ns), AB_QUIC_UPDATE_GAP_NS);
     c->counts.key_updates++;
     if (k->tx_generation != k->rx_generation) {
         if (ab_quic_keys_advance_tx(k, &q->crypto, c->sent.next))

@@ -202,14 +202,27 @@ def test_what_is_older_than_a_large_packet_that_came_through_is_no_sign() -> Non
 
 def test_ptos_in_a_row_are_a_black_hole_too() -> None:
     search = found()
-    assert not lib.mtu_pto(search.made, 1) and not lib.mtu_pto(search.made, 2)
-    assert lib.mtu_pto(search.made, 3) and search.size == BASE
-    assert not lib.mtu_pto(search.made, 4)  # it is at base already
+    assert not lib.mtu_pto(search.made, 1, search.now) and not lib.mtu_pto(search.made, 2, search.now)
+    assert lib.mtu_pto(search.made, 3, search.now) and search.size == BASE
+    assert not lib.mtu_pto(search.made, 4, search.now)  # it is at base already
     assert search.run() == 1 and search.size == 1472
+
+
+def test_after_each_further_black_hole_the_search_waits_twice_as_long() -> None:
+    search = found()
+    lib.mtu_pto(search.made, 3, search.now)
+    for hole in range(14):
+        search.run()
+        assert search.size == 1472
+        assert lib.mtu_pto(search.made, 3, search.now) and search.size == BASE
+        pause = min(S << hole, RAISE)
+        assert lib.mtu_deadline(search.made) == search.now + pause
+        assert not lib.mtu_probe(search.made, search.now + pause - 1)
+        search.now += pause
 
 
 def test_without_discovery_nothing_falls() -> None:
     search = Search(1472, 1472, search=False)
     for event in range(9):
-        assert not lib.mtu_lost(search.made, event, 1472, event) and not lib.mtu_pto(search.made, event)
+        assert not lib.mtu_lost(search.made, event, 1472, event) and not lib.mtu_pto(search.made, event, event)
     assert search.size == BASE and search.state == DISABLED

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -358,6 +359,23 @@ def test_a_client_takes_no_key_update_from_another_address() -> None:
     assert e.alive()
 
 
+def test_our_own_update_gives_the_peer_time_to_make_the_next_key() -> None:
+    """Its 3 PTO (RFC 9001 6.5) are not ours: until they are over it hears nothing of us, should we update again."""
+    e = Victim(CLIENT, key_update_packets=20, theirs={"initial_max_streams_uni": 10_000, "initial_max_data": 1 << 20})
+    updated: list[int] = []
+    for _ in range(2000):
+        e.engine.send(ID, QuicSend.UNI, b"x" * 50, e.now)
+        before = e.opener.generation
+        e.drain()
+        e.sealer.generation = e.opener.generation
+        if e.opener.generation != before:
+            updated.append(e.now)
+        e.acknowledge()
+        e.now += 5 * MS
+    assert len(updated) > 3 and not e.closed
+    assert min(later - sooner for sooner, later in pairwise(updated)) >= SECOND
+
+
 def test_our_own_update_comes_in_time_for_the_limit() -> None:
     e = Victim(CLIENT, key_update_packets=20, confidentiality_limit=1000)
     for _ in range(100):
@@ -386,6 +404,21 @@ def test_the_confidentiality_limit_closes_where_no_update_is_possible() -> None:
         counts[number] = counts.get(number, 0) + 1
     assert e.closed and e.closed.code == wire.AEAD_LIMIT_REACHED, e.opener.generation
     assert len(e.sent) <= 2 * 40 + 2
+
+
+def test_a_peer_that_acknowledges_nothing_does_not_take_all_records_of_packets() -> None:
+    """What we have sent is remembered until it is acknowledged; what nobody acknowledges gives way to our own acknowledgements."""
+    e = Victim(packets=256, keep_alive_ms=100)
+    assert e.engine.send(ID, QuicSend.UNI, b"never acknowledged", e.now)[0] == 0
+    for _ in range(3000):
+        assert any(f.kind == "ack" for f in e.say(wire.PING)), "silent"
+        e.now += 100 * MS  # 390 s altogether, in which many a PTO expires
+    assert not e.closed
+    e.acknowledge()
+    e.wait(SECOND)
+    fates = e.told_of("done")
+    assert [fate[3] for fate in fates] == [QuicOutcome.ACKNOWLEDGED], fates
+    assert e.alive()
 
 
 @pytest.mark.parametrize("suite", seal.SUITES)

@@ -595,9 +595,9 @@ API uint64_t t_mtu_lost(uint64_t made, uint64_t pn, uint64_t size, uint64_t now)
     return ab_quic_mtu_lost(P(struct ab_quic_mtu *, made), pn, (uint32_t)size, now);
 }
 
-API uint64_t t_mtu_pto(uint64_t made, uint64_t count)
+API uint64_t t_mtu_pto(uint64_t made, uint64_t count, uint64_t now)
 {
-    return ab_quic_mtu_pto(P(struct ab_quic_mtu *, made), (uint32_t)count);
+    return ab_quic_mtu_pto(P(struct ab_quic_mtu *, made), (uint32_t)count, now);
 }
 
 API uint64_t t_mtu_deadline(uint64_t made)
