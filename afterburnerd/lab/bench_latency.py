@@ -143,7 +143,7 @@ def bare(standing: rig.Rig, chosen: Cores, load: Load) -> Samples:
     near, far = standing.sender, standing.daemon
     with Labio(
         "oneway-receive", netns=far.netns, device=far.device, cpu=chosen.receiver, warm_ms=load.warm_ms,
-        from_=far.ipv4, to=near.ipv4, **{**common, "sport": quic_pair.SERVER_PORT, "dport": quic_pair.CLIENT_PORT},
+        from_=far.ipv4, to=near.ipv4, rate=load.rate, **{**common, "sport": quic_pair.SERVER_PORT, "dport": quic_pair.CLIENT_PORT},
     ) as receiver:  # fmt: skip
         receiver.wait_ready()
         with Labio(

@@ -40,6 +40,7 @@ class End(msgspec.Struct, frozen=True):
     messages: int = 0
     bytes: int = 0
     wrong: int = 0
+    waited_ns: int = 0  # for a CPU that others had
     probes: int = 0
     gaps: int = 0
     busy_ns: int = 0

@@ -41,6 +41,14 @@ static inline uint64_t ab_lab_pace_due(const struct ab_lab_pace *p, uint64_t sen
     return should > sent ? should - sent : 0;
 }
 
+/* ab_lab_pace_at: when packet `sent` is due; now where there is no rate. A probe carries this clock and not that of the
+ * moment in which its sender came to it: a sender that was kept from its CPU would hide that all its probes waited, and
+ * one that then sends a hundred at once would be blamed for the last one's wait alone. */
+static inline uint64_t ab_lab_pace_at(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)
+{
+    return p->rate ? p->begin + (uint64_t)((unsigned __int128)sent * 1000000000u / p->rate) : now;
+}
+
 /* ab_lab_pace_wait sleeps while the next packet is far off and spins when it is near: sleeping wakes late by up to some
  * 60 us (the default timer slack and the way out of idle). */
 static inline void ab_lab_pace_wait(const struct ab_lab_pace *p, uint64_t sent, uint64_t now)

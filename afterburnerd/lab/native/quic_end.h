@@ -22,7 +22,8 @@ struct ab_lab_quic_end {
     struct ab_quic_port *port;
     struct ab_quic_conn **conns; /* o->conns of them */
     struct ab_quic_ring *commands, *events;
-    uint64_t closed; /* connections that ended */
+    uint64_t closed;    /* connections that ended */
+    uint64_t waited_ns; /* for a CPU that others had, before it opened */
 };
 
 /* ab_lab_quic_end_open makes an end with all its connections adopted. */

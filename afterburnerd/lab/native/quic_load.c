@@ -4,7 +4,7 @@
  *   quic-receive   counts what arrived whole (after its FIN); of probes the one-way latency and gaps in the sequence
  *
  * A message counts as delivered at the sender when every byte is acknowledged. Both ends are on one machine, so a
- * probe's clock is the receiver's. */
+ * probe's clock is the receiver's; it is that of the moment for which the probe was due (pace.h). */
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,7 +115,7 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
 {
     struct ab_lab_quic_end *e = NULL;
     struct ab_quic_msg m = {.how = AB_QUIC_SEND_UNI, .len = o->size};
-    uint64_t accepted = 0, now, begin, report, drained;
+    uint64_t accepted = 0, now, begin, report, drained, next;
     const uint64_t *acknowledged;
     uint8_t *message = malloc(o->size + AB_LAB_PROBE_BYTES);
     uint32_t active = o->active ? AB_MIN(o->active, o->conns) : o->conns;
@@ -131,21 +131,21 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
         goto out;
     acknowledged = &e->port->outcomes[AB_QUIC_OUTCOME_ACKNOWLEDGED];
     ab_lab_ready();
-    now = begin = ab_now_ns();
+    next = now = begin = ab_now_ns();
     ab_lab_pace_init(&pace, o, now);
     report = o->interval_ns ? now + o->interval_ns : UINT64_MAX;
     while (!ab_lab_stop && !ab_lab_pace_over(&pace, accepted, now)) {
-        uint64_t due = AB_MIN(ab_lab_pace_due(&pace, accepted, now), SEND_BATCH);
+        uint64_t due = now < next ? 0 : AB_MIN(ab_lab_pace_due(&pace, accepted, now), SEND_BATCH);
 
         due = AB_MIN(due, o->window - AB_MIN(accepted - *acknowledged, o->window));
         for (; due; due--) {
             struct ab_quic_conn *c = e->conns[accepted % active];
 
             if (o->probe)
-                ab_lab_probe_set(message, ab_now_ns(), accepted);
+                ab_lab_probe_set(message, next, accepted);
             if (ab_quic_send(e->port->quic, c, &m, now))
                 break;
-            accepted++;
+            next = ab_lab_pace_at(&pace, ++accepted, now);
         }
         (void)ab_worker_turn(&e->worker);
         now = e->worker.now;
