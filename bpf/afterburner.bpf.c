@@ -326,6 +326,9 @@ ALWAYS __u32 to_socket(struct xdp_md *ctx, __u32 reason)
 
     if (bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP) != XDP_REDIRECT)
         return AB_XDP_DROP_WORKER_DOWN;
+    /* Nobody looks at the arrival of a packet of QUIC, and a stamp would cost it a cache line on both sides. */
+    if (reason != AB_XDP_REDIRECT_CAPTURE)
+        return reason;
     set = settings_now();
     if (set && set->flags & AB_XDP_STAMP)
         stamp(ctx);

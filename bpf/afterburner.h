@@ -9,7 +9,7 @@
 #define AB_MAX_QUEUES 64 /* receive queues of one interface that can be served */
 #define AB_MAX_RULES 64 /* capture rules of one configuration */
 #define AB_STAMP_MAGIC 0x41425453544d5031ULL /* second word of the metadata that XDP puts in front of a frame */
-#define AB_XDP_STAMP 1 /* settings flag: put struct ab_xdp_meta in front of redirected frames */
+#define AB_XDP_STAMP 1 /* settings flag: put struct ab_xdp_meta in front of captured frames */
 #define AB_PORT_LISTEN 1 /* port flag: we accept connections here, so Initials go through the buckets */
 
 /* what the XDP program did with a frame, and why; one pair of counters each; the first word is the verdict */
@@ -139,7 +139,7 @@ struct ab_xdp_count {
 };
 _Static_assert(sizeof(struct ab_xdp_count) == 16, "struct ab_xdp_count changed size");
 
-/* what stands in front of a redirected frame where XDP_STAMP is set */
+/* what stands in front of a captured frame where XDP_STAMP is set */
 struct ab_xdp_meta {
     __u64 ktime_ns; /* CLOCK_MONOTONIC */
     __u64 magic; /* STAMP_MAGIC */

@@ -23,7 +23,7 @@ CID_LEN = 8  # length of every connection ID that we mint: fixed, or XDP could n
 MAX_QUEUES = 64  # receive queues of one interface that can be served
 MAX_RULES = 64  # capture rules of one configuration
 STAMP_MAGIC = 4702413677801590833  # second word of the metadata that XDP puts in front of a frame
-XDP_STAMP = 1  # settings flag: put struct ab_xdp_meta in front of redirected frames
+XDP_STAMP = 1  # settings flag: put struct ab_xdp_meta in front of captured frames
 PORT_LISTEN = 1  # port flag: we accept connections here, so Initials go through the buckets
 QUIC_CIDS = 8  # connection IDs of each side that an adoption hands over at most
 QUIC_EARLY = 16  # ranges of 0-RTT packet numbers that an adoption hands over at most
@@ -680,7 +680,7 @@ class XdpCount(msgspec.Struct, frozen=True):
 
 
 class XdpMeta(msgspec.Struct, frozen=True):
-    """What stands in front of a redirected frame where XDP_STAMP is set."""
+    """What stands in front of a captured frame where XDP_STAMP is set."""
 
     ktime_ns: int = 0  # CLOCK_MONOTONIC
     magic: int = 0  # STAMP_MAGIC

@@ -18,7 +18,7 @@ CONSTANTS = (
         0x41425453544D5031,
         "second word of the metadata that XDP puts in front of a frame",
     ),
-    Constant("XDP_STAMP", "bpf", 1, "settings flag: put struct ab_xdp_meta in front of redirected frames"),
+    Constant("XDP_STAMP", "bpf", 1, "settings flag: put struct ab_xdp_meta in front of captured frames"),
     Constant("PORT_LISTEN", "bpf", 1, "port flag: we accept connections here, so Initials go through the buckets"),
 )
 
@@ -326,7 +326,7 @@ STRUCTS = (
     Struct(
         "xdp_meta",
         "bpf",
-        "what stands in front of a redirected frame where XDP_STAMP is set",
+        "what stands in front of a captured frame where XDP_STAMP is set",
         (Field("u64", "ktime_ns", "CLOCK_MONOTONIC"), Field("u64", "magic", "STAMP_MAGIC")),
         16,
     ),

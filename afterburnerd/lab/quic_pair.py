@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from ..config.model import Worker
+from ..config.model import Memory, Worker
 from . import exits, rig
 from .cores import Cores
 from .labio import Labio, Samples
@@ -93,9 +93,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     suite: str = "aes128"
     mtu: int = 1472
     warm_ms: int = 200
-    frames: int = 2048
-    frame_size: int = 4096
-    ring: int = 2048
+    frames: int = Memory().frames
+    frame_size: int = Memory().frame_size
+    ring: int = Memory().ring
 
 
 class Outcome(msgspec.Struct, frozen=True):

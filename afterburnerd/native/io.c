@@ -5,7 +5,8 @@
 #define SENT UINT64_MAX /* ab_dgram.addr of a frame that is no longer the worker's */
 
 /* The XDP program may have put its clock in front of the frame. Nothing is written back: a frame whose program does not
- * stamp has had none since the memory was made, because changing that setting makes the memory anew. (Wiping the magic
+ * stamp has had none since the memory was made, because changing that setting makes the memory anew; of one
+ * that was captured before and now holds a packet of QUIC, nobody asks when it came. (Wiping the magic
  * cost a cache line taken back from the core that filled the frame, for each packet.) */
 static inline uint64_t take_stamp(const struct ab_xsk *x, uint64_t addr)
 {

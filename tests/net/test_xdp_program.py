@@ -418,8 +418,9 @@ def test_headers_behind_the_first_buffer_are_left_to_the_kernel(
     assert bench.reason(quic, linear=headers + 9) == "DROP_WORKER_DOWN"
 
 
-def test_a_stamp_stands_in_front_of_redirected_frames_and_of_no_others(bench: Bench) -> None:
+def test_a_stamp_stands_in_front_of_captured_frames_and_of_no_others(bench: Bench) -> None:
     captured, stray = frames.datagram(b"x" * 20, frames.CAPTURE), frames.datagram(b"x" * 20, frames.NOBODY)
+    known = frames.datagram(b"\x40" + frames.CID + b"x" * 20, frames.LISTEN)
     bench.program.configure(Settings(mac=frames.NEAR_MAC, stamp=True))
     assert bench.bpf.test_run(captured)[1] == captured  # worker down: nobody to read a stamp
     with netns.pair() as rig, rig.near.entered(), Xsk(rig.near.ifindex) as socket:
@@ -432,6 +433,8 @@ def test_a_stamp_stands_in_front_of_redirected_frames_and_of_no_others(bench: Be
         assert meta.magic == STAMP_MAGIC
         assert before <= meta.ktime_ns <= time.monotonic_ns()
         assert bench.bpf.test_run(stray, ifindex=rig.near.ifindex)[1] == stray
+        verdict, data, _ = bench.bpf.test_run(known, ifindex=rig.near.ifindex)
+        assert VERDICTS[verdict] == "REDIRECT" and data == known
         bench.program.configure(Settings(mac=frames.NEAR_MAC))
         assert bench.bpf.test_run(captured, ifindex=rig.near.ifindex)[1] == captured
 
