@@ -26,6 +26,7 @@ from . import (
     emit,
     exits,
     flood,
+    peer,
     probe,
     rig,
 )
@@ -79,6 +80,15 @@ def build_parser() -> Parser:
     probe.add_arguments(
         command("probe", probe.run, "measure one-way latency and loss of small messages", probe.EXAMPLES)
     )
+
+    single = command("peer", run_help, "be one QUIC peer: our server, or our client, without a daemon", peer.EXAMPLES)
+    single.add_argument("-j", "--json", action="store_true", help="events on standard output, an object a line")
+    roles = single.add_subparsers(dest="role", metavar="ROLE", required=True)
+    peer.add_server_arguments(command("server", peer.run_server, "listen", peer.EXAMPLES, roles))
+    peer.add_client_arguments(
+        command("client", peer.run_client, "dial, send, wait for the fate of it", peer.EXAMPLES, roles)
+    )
+    command("features", peer.run_features, "print what it can do, for tests, as one JSON object", within=roles)
 
     bench = command("bench", run_help, "measure")
     benches = bench.add_subparsers(dest="bench", metavar="BENCH", required=True)
@@ -160,7 +170,7 @@ def build_parser() -> Parser:
 
 
 def run_help(args: argparse.Namespace) -> int:
-    raise AssertionError("a benchmark is required")
+    raise AssertionError("a command is required below this one")
 
 
 def run_up(args: argparse.Namespace) -> int:

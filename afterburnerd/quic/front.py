@@ -29,7 +29,7 @@ from aioquic.quic.connection import (
     QuicConnectionState,
     QuicReceiveContext,
 )
-from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_quic_transport_parameters
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicHeader, pull_quic_transport_parameters
 from aioquic.tls import CipherSuite, Direction, Epoch, SessionTicket
 
 from .cids import LocalCid, PeerCid
@@ -101,6 +101,7 @@ class FrontSettings(msgspec.Struct, frozen=True):
     ask_certificate: bool = True  # server: from clients, as validators do (none is no failure)
     datagram_size: int = INITIAL_MIN  # bytes of our handshake datagrams: fits every path
     tell_secrets: Callable[[str], None] | None = None  # for a key log: lines with the handshake's secrets
+    first_version: int = VERSION_1  # client: what it begins with; another one makes a server negotiate
 
 
 class Front(QuicConnection):
@@ -130,6 +131,9 @@ class Front(QuicConnection):
         self.early_packets: set[int] = set()  # numbers of the 0-RTT packets that were sent
         self.resumed_from = b""  # the peer's key as it was proven when the ticket was earned; a resumption proves none
         self.rtt: float | None = None  # seconds, smallest sample; not clamped at 1 ms as aioquic's is
+        self.offered: tuple[int, ...] | None = (
+            None  # client: versions that the server negotiates for; None: it need not
+        )
         super().__init__(
             configuration=QuicConfiguration(
                 alpn_protocols=list(settings.alpn),
@@ -145,7 +149,8 @@ class Front(QuicConnection):
                 secrets_log_file=SecretLines(settings.tell_secrets) if settings.tell_secrets else None,  # type: ignore[arg-type]
                 server_name=server_name or None,
                 session_ticket=ticket,
-                supported_versions=[VERSION_1],
+                original_version=settings.first_version,
+                supported_versions=[VERSION_1, *{settings.first_version} - {VERSION_1}],
                 token=token,
                 verify_mode=0,  # ssl.CERT_NONE: no names or issuers; CertificateVerify is checked all the same
             ),
@@ -319,6 +324,10 @@ class Front(QuicConnection):
 
     def _replenish_connection_ids(self) -> None:
         """Nothing: connection IDs after the first are minted for the engine, which tells the peer of them."""
+
+    def _receive_version_negotiation_packet(self, header: QuicHeader, now: float) -> None:
+        self.offered = tuple(header.supported_versions)
+        super()._receive_version_negotiation_packet(header=header, now=now)
 
     def _handle_ack_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         at = buf.tell()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from aioquic import tls
 from aioquic._buffer import Buffer
 from aioquic.tls import CipherSuite, Group, SignatureAlgorithm
+from cryptography import x509
 
 from .identity import PeerIdentity, peer_identity
 
@@ -77,6 +78,11 @@ class Hello(tls.Context):
 
     def peer(self) -> PeerIdentity:
         return peer_identity(self._peer_certificate)
+
+    @property
+    def peer_certificate(self) -> x509.Certificate | None:
+        """The peer's; None where it presented none, as in a resumption."""
+        return self._peer_certificate
 
     def resumption_master_secret(self) -> bytes:
         """What later tickets of this connection are made of (RFC 8446 7.1), once Finished was sent by both."""

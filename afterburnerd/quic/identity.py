@@ -36,10 +36,10 @@ class IdentityError(Exception):
 class Identity:
     """A key with its certificate. Holds a secret: has no repr that shows it."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
+    def __init__(self, key: Ed25519PrivateKey, certificate: x509.Certificate | None = None) -> None:
         self.key = key
         self.public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-        self.certificate = self_signed(key)
+        self.certificate = certificate or self_signed(key)
 
     def __repr__(self) -> str:
         return f"<Identity {self.name}>"

@@ -30,10 +30,10 @@ from afterburnerd.net.facts import (
 from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.flap import FlapGuard
 from afterburnerd.supervisor.keeper import Keeper
-from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard

@@ -28,9 +28,9 @@ from afterburnerd.cli import EXIT_UNREACHABLE
 from afterburnerd.config import Config
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.cpu import check_fifo, choose_cpu, isolated_cpus
 from afterburnerd.supervisor.device import Device, Xsk, count_xsk
-from afterburnerd.supervisor.plane import OrderFailed, Plane, PlaneGone
 from afterburnerd.supervisor.refusal import Refusal
 
 if TYPE_CHECKING:

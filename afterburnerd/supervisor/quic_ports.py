@@ -18,6 +18,7 @@ from afterburnerd.config import Config, Listen
 from afterburnerd.net.xdp import LocalPort, Use
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.plane import OrderFailed, PlaneGone
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.endpoint import Endpoint, Realm
 from afterburnerd.quic.front import FrontSettings
@@ -25,7 +26,6 @@ from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.port import KernelPort, open_socket, source_for
 from afterburnerd.quic.tokens import Address, packed_mapped
 from afterburnerd.supervisor.device import Device
-from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.quic_chores import Chores, clock
 
 

@@ -25,9 +25,9 @@ from afterburnerd.observe import messages
 from afterburnerd.observe.exporter import Exporter, ExporterError
 from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier
+from afterburnerd.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.manager import tell
-from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.status import StatusBoard

@@ -26,7 +26,6 @@ from afterburnerd.abi.rings import Consumer, Producer, Ring
 from afterburnerd.config import Quic
 from afterburnerd.quic.places import rows_for
 from afterburnerd.supervisor.crossing import Crossings
-from afterburnerd.supervisor.plane import Plane
 
 COMMAND_SLOTS = 256  # 1 MiB: sixteen turns of the loop
 PACKETS_EACH = 64  # records of sent packets: a block for each connection, which the engine insists on

@@ -30,10 +30,10 @@ from afterburnerd.net.facts import Facts
 from afterburnerd.net.watch import Watcher
 from afterburnerd.observe import messages
 from afterburnerd.observe.log import say
+from afterburnerd.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor import capture
 from afterburnerd.supervisor.device import PORTS, Address, Device, open_udp
 from afterburnerd.supervisor.keeper import Keeper
-from afterburnerd.supervisor.plane import OrderFailed, PlaneGone
 from afterburnerd.supervisor.quic_off import QuicOff
 from afterburnerd.supervisor.refusal import Refusal
 

@@ -77,6 +77,10 @@ def _tool(name: str, package: str) -> str:
     return found
 
 
+def _afterburner(source: Path, target: Path) -> list[str]:
+    return [sys.executable, "-m", "afterburnerd.lab.main", "peer", "--json"]
+
+
 def _run(*command: str | Path, cwd: Path | None = None, **environment: str) -> None:
     done = subprocess.run(
         command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=BUILD_BOUND
@@ -156,7 +160,9 @@ BUILDERS: dict[str, Callable[[Path, Path], list[str]]] = {
     "quicgo": _quicgo,
     "quiche": _quiche,
 }
-ENGINES = tuple(BUILDERS)
+ENGINES = tuple(BUILDERS)  # those that others wrote
+OURS = "afterburner"  # our own engine without a daemon: `afterburner-lab peer`
+BUILDERS[OURS] = _afterburner
 
 
 @functools.cache
@@ -449,7 +455,7 @@ def main(words: list[str]) -> int:
         for engine in ENGINES:
             print(json.dumps(msgspec.to_builtins(features(engine))))
         return 0
-    if verb == "run" and len(rest) >= 2 and rest[0] in ENGINES:
+    if verb == "run" and len(rest) >= 2 and rest[0] in BUILDERS:
         who = make_identity(Path(_scratch().name), "by-hand")
         line = [
             "setpriv",

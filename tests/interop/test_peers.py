@@ -1,6 +1,7 @@
 """The peers can do what they say, proven against one another before our own engine meets them.
 
-A ring over all engines has each in both roles; what matters most is tried against aioquic in both roles, too. What an engine cannot do is missing from its features
+A ring over all engines has each in both roles; what matters most is tried against aioquic and against our own engine
+(`afterburner-lab peer`) in both roles, too. What an engine cannot do is missing from its features
 and skipped. What happens on the wire (Retry, 0-RTT packets, key phases) is looked at in test_tshark.py: what an engine says
 of itself is not taken for it here.
 """
@@ -18,10 +19,14 @@ from tests.interop import peers
 ENOUGH = 4  # engines that must run where CI is set
 MANY = 2000
 SIZE = 235  # bytes: a usual transaction
-# Every engine in both roles; and those that are most worth it against the engine that shakes hands for our own, too.
+# Every engine in both roles; those that are most worth it against the engine that shakes hands for our own, too, and all of that
+# against our own. (What is tried around the ring alone meets ours in turns: client, server, client ...)
 RING = tuple(zip(peers.ENGINES, peers.ENGINES[1:] + peers.ENGINES[:1], strict=True))
+OURS = tuple(pair for engine in peers.ENGINES for pair in ((peers.OURS, engine), (engine, peers.OURS)))
 PAIRS = tuple(
-    sorted({*RING, *(pair for engine in peers.ENGINES[1:] for pair in ((engine, "aioquic"), ("aioquic", engine)))})
+    sorted(
+        {*RING, *OURS, *(pair for engine in peers.ENGINES[1:] for pair in ((engine, "aioquic"), ("aioquic", engine)))}
+    )
 )
 
 
@@ -48,7 +53,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[str, str]:
     return client, server
 
 
-ring = pytest.mark.parametrize("pair", RING, ids=named, indirect=True)
+ring = pytest.mark.parametrize("pair", RING + OURS[::3], ids=named, indirect=True)
 
 
 def test_enough_engines_can_be_had() -> None:
@@ -63,13 +68,13 @@ def test_enough_engines_can_be_had() -> None:
     assert len(peers.ENGINES) - len(missing) >= ENOUGH, missing
 
 
-@pytest.mark.parametrize("engine", peers.ENGINES)
+@pytest.mark.parametrize("engine", (*peers.ENGINES, peers.OURS))
 def test_an_option_that_an_engine_does_not_know_is_refused(engine: str) -> None:
     need(engine, "client")
     assert peers.client(engine, 9, "--no-such-option").code == 64
 
 
-@pytest.mark.parametrize("engine", peers.ENGINES)
+@pytest.mark.parametrize("engine", (*peers.ENGINES, peers.OURS))
 def test_a_client_says_that_nobody_answers(engine: str) -> None:
     need(engine, "client")
     call = peers.client(engine, 9, "--timeout", "1000", "--idle", "1500")

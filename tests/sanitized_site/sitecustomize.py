@@ -36,7 +36,7 @@ def _lab(module: ModuleType) -> None:
 
 
 def _plane(module: ModuleType) -> None:
-    """The supervisor starts data planes isolated from the environment (-I): they would miss all this."""
+    """Supervisor and lab start data planes isolated from the environment (-I): they would miss all this."""
     popen = subprocess.Popen
 
     def start(command: list[str], **rest: Any) -> subprocess.Popen[bytes]:
@@ -46,7 +46,7 @@ def _plane(module: ModuleType) -> None:
     module.subprocess = SimpleNamespace(Popen=start, DEVNULL=subprocess.DEVNULL)  # type: ignore[attr-defined]
 
 
-AFTERWARDS = {"afterburnerd.lab.labio": _lab, "afterburnerd.supervisor.plane": _plane}
+AFTERWARDS = {"afterburnerd.lab.labio": _lab, "afterburnerd.plane": _plane}
 
 
 class Finder(importlib.abc.MetaPathFinder):

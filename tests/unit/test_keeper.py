@@ -13,9 +13,9 @@ import pytest
 from afterburnerd.abi.description import Info
 from afterburnerd.abi.segment import Segment
 from afterburnerd.config import Config
+from afterburnerd.plane import Plane
 from afterburnerd.supervisor.cpu import check_fifo, choose_cpu
 from afterburnerd.supervisor.keeper import LONGEST_NS, Backoff, HeartWatch, Keeper, bind_seconds
-from afterburnerd.supervisor.plane import Plane
 from afterburnerd.supervisor.refusal import Refusal
 
 MS = 1_000_000

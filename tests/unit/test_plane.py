@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 
-from afterburnerd.supervisor.plane import Plane
+from afterburnerd.plane import Plane
 
 
 async def test_a_close_that_was_cancelled_can_be_repeated() -> None:

@@ -19,9 +19,10 @@ ALLOWED = {
     "observe": {"abi", "config"},
     "quic": {"abi", "native", "config", "net"},
     "client": {"abi"},
+    "plane": {"abi"},
     "ctl": {"abi", "config", "net", "client"},
-    "lab": {"abi", "config", "native", "net", "quic"},
-    "supervisor": {"abi", "config", "net", "observe", "quic"},
+    "lab": {"abi", "config", "native", "net", "plane", "quic"},
+    "supervisor": {"abi", "config", "net", "observe", "plane", "quic"},
 }
 
 

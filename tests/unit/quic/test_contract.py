@@ -27,6 +27,7 @@ CONNECTION_METHODS = {
     "_replenish_connection_ids": ["self"],
     "_handle_ack_frame": ["self", "context", "frame_type", "buf"],
     "_initialize": ["self", "peer_cid"],
+    "_receive_version_negotiation_packet": ["self", "header", "now"],
     "_confirm_handshake": ["self"],
     "datagrams_to_send": ["self", "now"],
     "receive_datagram": ["self", "data", "addr", "now"],

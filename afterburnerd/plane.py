@@ -1,10 +1,10 @@
-"""One data-plane process as its supervisor holds it: started, given orders, watched for its end, stopped.
+"""One data-plane process as whoever started it holds it (the supervisor; the lab): started, given orders, watched for its end, stopped.
 
     Plane.start() --spawn--> process        socket pair: orders out, reports in, in order, one report an order
        |                       |            doorbell page: a word that brings the process out of its loop
        '-- pidfd readable <----'            pidfd: its end is an event, not something to poll for
 
-No policy lives here: when to start again, how long to wait, which queues to give it are keeper.py's business.
+No policy lives here: when to start again, how long to wait, which queues to give it are its owner's business.
 """
 
 from __future__ import annotations
