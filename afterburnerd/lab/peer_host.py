@@ -53,10 +53,12 @@ from ..net.watch import Watcher, watch
 from ..net.xdp import LocalPort, Settings, Use, XdpProgram
 from ..plane import OrderFailed, Plane, PlaneGone
 from ..quic.accept import Limits
+from ..quic.connection import Connection
 from ..quic.dial import Dial, EarlyMessage, Target
 from ..quic.endpoint import Began, Completed, Endpoint, Failed, Forward, PeerReset, Realm
 from ..quic.front import FrontSettings
-from ..quic.handover import Closed, Connection, Handover, News, Other
+from ..quic.handover import Handover
+from ..quic.news import Closed, News, Other
 from ..quic.port import KernelPort, open_socket, share
 from ..quic.shake import Failure, Shake
 from ..quic.tokens import Address, packed_mapped, unpacked
@@ -272,7 +274,7 @@ class Host:
             if number not in self.handover.connections:
                 self.endpoint.abort(number, now, 0, reason)
         self.port.flush()
-        self.handover.close_all(0, reason)
+        self.handover.commands.close_all(0, reason)
         while self.handover.connections and time.monotonic() < now + 1.0 and not self.plane.ended.done():
             self._turn()
             await asyncio.sleep(FAST)
@@ -310,7 +312,7 @@ class Host:
             connection.path, local_port=local[1], slot=slot, generation=connection.path.generation + 1
         )
         connection.path = moved
-        self.handover.command(connection, QuicCommandKind.PATH, moved.pack())
+        self.handover.commands.put(connection, QuicCommandKind.PATH, moved.pack())
         self._wake.set()
         return local[1]
 

@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from ..abi.layout import QUIC_SEND_FIN, QuicClose, QuicCommandKind, QuicOutcome, QuicSend
 from ..cli import EXIT_DEGRADED, EXIT_OK, EXIT_UNREACHABLE
+from ..quic.connection import Connection
 from ..quic.dial import Dial, EarlyMessage, Target
-from ..quic.handover import Closed, Connection, Done, Migrated, News, Opened, Refused, StreamOpened
+from ..quic.news import Closed, Done, Migrated, News, Opened, Refused, StreamOpened
 from ..quic.shake import Failure, Shake, Why
 from .peer_host import Host, is_key_update
 
@@ -206,7 +207,7 @@ class Conn:
     def _give(self, token: int, data: bytes, how: QuicSend, *, fin: bool = False, stream: int = 0) -> None:
         assert self.connection is not None
         flags = QUIC_SEND_FIN if fin else 0
-        self.role.host.handover.send(self.connection, token, data, how, stream=max(stream, 0), flags=flags)
+        self.role.host.handover.commands.send(self.connection, token, data, how, stream=max(stream, 0), flags=flags)
         self.role.host.nudge()
 
     def stream_opened(self, token: int, stream: int) -> None:
@@ -274,7 +275,7 @@ class Conn:
 
     def _update_keys(self, connection: Connection) -> None:
         if self.closed is None:
-            self.role.host.handover.command(connection, QuicCommandKind.UPDATE_KEYS)
+            self.role.host.handover.commands.put(connection, QuicCommandKind.UPDATE_KEYS)
 
     def close(self, code: int, reason: str) -> None:
         if self.closed is None:
