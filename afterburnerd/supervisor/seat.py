@@ -24,6 +24,7 @@ from afterburnerd.abi.layout import (
 )
 from afterburnerd.abi.rings import Consumer, Producer, Ring
 from afterburnerd.config import Quic
+from afterburnerd.plane import Plane
 from afterburnerd.quic.places import rows_for
 from afterburnerd.supervisor.crossing import Crossings
 
