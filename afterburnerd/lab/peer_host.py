@@ -59,6 +59,7 @@ from ..quic.endpoint import Began, Completed, Endpoint, Failed, Forward, PeerRes
 from ..quic.front import FrontSettings
 from ..quic.handover import Handover
 from ..quic.news import Closed, News, Other
+from ..quic.places import rows_for
 from ..quic.port import KernelPort, open_socket, share
 from ..quic.shake import Failure, Shake
 from ..quic.tokens import Address, packed_mapped, unpacked
@@ -75,6 +76,7 @@ RECORD_SLOTS, RECORD_BYTES = 16_384, 2048  # 32 MiB: 20 ms at full speed, and a 
 MESSAGE_SLOTS: Final = 16_384
 FRAMES, FRAME_BYTES, XSK_RING = 4096, 2048, 2048
 STREAM_BYTES: Final = 1 << 16  # credit of a stream, and room for its reassembly
+SKIP_PACKETS: Final = 1024  # as in the daemon: a number is left out every so many
 OBJECTS: Final = 512  # streams under way in pieces, all connections
 UDP_V4, UDP_V6 = 28, 48  # bytes of IP and UDP headers
 DATAGRAM_MOST: Final = 1472  # bytes of UDP payload: of Ethernet, also where a device (lo) would take more
@@ -232,14 +234,18 @@ class Host:
         held.callback(commands.close)
         events = Ring.create("events", EVENT_SLOTS, QUIC_EVENT_BYTES)
         held.callback(events.close)
+        rows = rows_for(options.connections)
         engine = orders.OpenEngine(
-            connections=options.connections,
+            connections=rows,
+            connections_limit=options.connections,
             messages=MESSAGE_SLOTS,
-            packets=max(65_536, 64 * options.connections),
+            packets=max(65_536, 64 * rows),
             streams=OBJECTS,
             stream_bytes=STREAM_BYTES,
             uni_window=_power(options.uni),
             bidi_window=_power(options.bidi),
+            ecn=True,
+            skip_packets=SKIP_PACKETS,
             seed=int.from_bytes(os.urandom(7), "big") | 1,
         )
         await plane.order(engine, (commands.fd, events.fd), START_SECONDS)
@@ -467,7 +473,7 @@ class Host:
                 if event.shake.number not in self.handover.connections:
                     self.owner.failed(event.shake, event.failure)
             elif isinstance(event, Forward):
-                self.handover.inject(event.number, event.datagram, event.remote)
+                self.handover.inject(event.number, event.datagram, event.remote, event.tos)
             elif isinstance(event, PeerReset):
                 self.handover.peer_reset(event.number, now)
 
@@ -485,7 +491,7 @@ class Host:
     def _stray(self, body: bytes) -> None:
         where = QuicInject.unpack(body)
         remote = (unpacked(where.remote), where.remote_port)
-        self.port.receive(body[QuicInject.SIZE : QuicInject.SIZE + where.len], remote)
+        self.port.receive(body[QuicInject.SIZE : QuicInject.SIZE + where.len], remote, where.tos)
 
     def _read(self) -> bool:
         """What came on streams."""
