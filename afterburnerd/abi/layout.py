@@ -815,7 +815,7 @@ class QuicAdopt(msgspec.Struct, frozen=True):
     role: int = 0  # enum quic_role
     suite: int = 0  # 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305 (enum ab_quic_suite)
     confirmed: int = 0  # 1: the handshake is confirmed (a server's is on adoption)
-    early_accepted: int = 0  # 1: 0-RTT was accepted, so its streams count as opened
+    early_accepted: int = 0  # 1: 0-RTT was accepted
     tx_secret: bytes = bytes(48)  # our 1-RTT traffic secret of generation 0
     rx_secret: bytes = bytes(48)  # the peer's
     next_pn: int = 0  # lowest packet number that was never used in the application space
@@ -823,9 +823,8 @@ class QuicAdopt(msgspec.Struct, frozen=True):
     idle_deadline_ns: int = 0  # CLOCK_MONOTONIC at which the idle timeout of the handshake ends, 0: count from now
     rtt_hint_ns: int = 0  # round-trip time seen by the handshake, 0: none
     peer_cid_in_use: int = 0  # sequence number of the peer's connection ID to send to
-    next_uni: int = 0  # unidirectional streams opened in 0-RTT
-    next_bidi: int = 0  # bidirectional streams opened in 0-RTT
-    early_data: int = 0  # stream bytes sent in 0-RTT: they count against the peer's MAX_DATA
+    early_uni: int = 0  # unidirectional streams that the peer has seen in 0-RTT; the same messages are sent again, on the same streams
+    spare: bytes = bytes(16)  # zero
     local_count: int = 0  # connection IDs in local_cids
     peer_count: int = 0  # connection IDs in peer_cids
     early_count: int = 0  # ranges in early
@@ -836,17 +835,17 @@ class QuicAdopt(msgspec.Struct, frozen=True):
     remote_tparams: bytes = bytes(512)  # the peer's, as in the TLS extension
     crypto: bytes = bytes(1024)  # 1-RTT CRYPTO bytes to send from offset 0 (server: session tickets)
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<64s448s448s256sQIBBBB48s48sQQQQQQQQIIIIII512s512s1024s")
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<64s448s448s256sQIBBBB48s48sQQQQQQ16sIIIIII512s512s1024s")
     SIZE: ClassVar[int] = 3464
-    OFFSETS: ClassVar[dict[str, int]] = {"path": 0, "local_cids": 64, "peer_cids": 512, "early": 960, "id": 1216, "version": 1224, "role": 1228, "suite": 1229, "confirmed": 1230, "early_accepted": 1231, "tx_secret": 1232, "rx_secret": 1280, "next_pn": 1328, "crypto_rx_offset": 1336, "idle_deadline_ns": 1344, "rtt_hint_ns": 1352, "peer_cid_in_use": 1360, "next_uni": 1368, "next_bidi": 1376, "early_data": 1384, "local_count": 1392, "peer_count": 1396, "early_count": 1400, "crypto_len": 1404, "local_tparams_len": 1408, "remote_tparams_len": 1412, "local_tparams": 1416, "remote_tparams": 1928, "crypto": 2440}
+    OFFSETS: ClassVar[dict[str, int]] = {"path": 0, "local_cids": 64, "peer_cids": 512, "early": 960, "id": 1216, "version": 1224, "role": 1228, "suite": 1229, "confirmed": 1230, "early_accepted": 1231, "tx_secret": 1232, "rx_secret": 1280, "next_pn": 1328, "crypto_rx_offset": 1336, "idle_deadline_ns": 1344, "rtt_hint_ns": 1352, "peer_cid_in_use": 1360, "early_uni": 1368, "spare": 1376, "local_count": 1392, "peer_count": 1396, "early_count": 1400, "crypto_len": 1404, "local_tparams_len": 1408, "remote_tparams_len": 1412, "local_tparams": 1416, "remote_tparams": 1928, "crypto": 2440}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.path.pack(), pack_array(self.local_cids, QuicCid, 8), pack_array(self.peer_cids, QuicCid, 8), pack_array(self.early, QuicRange, 16), self.id, self.version, self.role, self.suite, self.confirmed, self.early_accepted, self.tx_secret, self.rx_secret, self.next_pn, self.crypto_rx_offset, self.idle_deadline_ns, self.rtt_hint_ns, self.peer_cid_in_use, self.next_uni, self.next_bidi, self.early_data, self.local_count, self.peer_count, self.early_count, self.crypto_len, self.local_tparams_len, self.remote_tparams_len, self.local_tparams, self.remote_tparams, self.crypto)
+        return self.LAYOUT.pack(self.path.pack(), pack_array(self.local_cids, QuicCid, 8), pack_array(self.peer_cids, QuicCid, 8), pack_array(self.early, QuicRange, 16), self.id, self.version, self.role, self.suite, self.confirmed, self.early_accepted, self.tx_secret, self.rx_secret, self.next_pn, self.crypto_rx_offset, self.idle_deadline_ns, self.rtt_hint_ns, self.peer_cid_in_use, self.early_uni, self.spare, self.local_count, self.peer_count, self.early_count, self.crypto_len, self.local_tparams_len, self.remote_tparams_len, self.local_tparams, self.remote_tparams, self.crypto)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(path=Path.unpack(v[0]), local_cids=unpack_array(v[1], QuicCid), peer_cids=unpack_array(v[2], QuicCid), early=unpack_array(v[3], QuicRange), id=v[4], version=v[5], role=v[6], suite=v[7], confirmed=v[8], early_accepted=v[9], tx_secret=v[10], rx_secret=v[11], next_pn=v[12], crypto_rx_offset=v[13], idle_deadline_ns=v[14], rtt_hint_ns=v[15], peer_cid_in_use=v[16], next_uni=v[17], next_bidi=v[18], early_data=v[19], local_count=v[20], peer_count=v[21], early_count=v[22], crypto_len=v[23], local_tparams_len=v[24], remote_tparams_len=v[25], local_tparams=v[26], remote_tparams=v[27], crypto=v[28])
+        return cls(path=Path.unpack(v[0]), local_cids=unpack_array(v[1], QuicCid), peer_cids=unpack_array(v[2], QuicCid), early=unpack_array(v[3], QuicRange), id=v[4], version=v[5], role=v[6], suite=v[7], confirmed=v[8], early_accepted=v[9], tx_secret=v[10], rx_secret=v[11], next_pn=v[12], crypto_rx_offset=v[13], idle_deadline_ns=v[14], rtt_hint_ns=v[15], peer_cid_in_use=v[16], early_uni=v[17], spare=v[18], local_count=v[19], peer_count=v[20], early_count=v[21], crypto_len=v[22], local_tparams_len=v[23], remote_tparams_len=v[24], local_tparams=v[25], remote_tparams=v[26], crypto=v[27])
 
 
 class QuicInject(msgspec.Struct, frozen=True):

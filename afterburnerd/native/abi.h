@@ -388,7 +388,7 @@ struct ab_quic_adopt {
     uint8_t role; /* enum quic_role */
     uint8_t suite; /* 1 AES-128-GCM, 2 AES-256-GCM, 3 ChaCha20-Poly1305 (enum ab_quic_suite) */
     uint8_t confirmed; /* 1: the handshake is confirmed (a server's is on adoption) */
-    uint8_t early_accepted; /* 1: 0-RTT was accepted, so its streams count as opened */
+    uint8_t early_accepted; /* 1: 0-RTT was accepted */
     uint8_t tx_secret[48]; /* our 1-RTT traffic secret of generation 0 */
     uint8_t rx_secret[48]; /* the peer's */
     uint64_t next_pn; /* lowest packet number that was never used in the application space */
@@ -396,9 +396,8 @@ struct ab_quic_adopt {
     uint64_t idle_deadline_ns; /* CLOCK_MONOTONIC at which the idle timeout of the handshake ends, 0: count from now */
     uint64_t rtt_hint_ns; /* round-trip time seen by the handshake, 0: none */
     uint64_t peer_cid_in_use; /* sequence number of the peer's connection ID to send to */
-    uint64_t next_uni; /* unidirectional streams opened in 0-RTT */
-    uint64_t next_bidi; /* bidirectional streams opened in 0-RTT */
-    uint64_t early_data; /* stream bytes sent in 0-RTT: they count against the peer's MAX_DATA */
+    uint64_t early_uni; /* unidirectional streams that the peer has seen in 0-RTT; the same messages are sent again, on the same streams */
+    uint8_t spare[16]; /* zero */
     uint32_t local_count; /* connection IDs in local_cids */
     uint32_t peer_count; /* connection IDs in peer_cids */
     uint32_t early_count; /* ranges in early */

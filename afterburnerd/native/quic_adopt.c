@@ -43,12 +43,10 @@ static void limits(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
 {
     uint64_t hint = a->rtt_hint_ns, idle = least(ours->max_idle_timeout_ms, peers->max_idle_timeout_ms);
 
-    c->uni_next = a->early_accepted ? a->next_uni : 0;
-    c->bidi_next = a->early_accepted ? a->next_bidi : 0;
+    c->early_uni = a->early_accepted ? a->early_uni : 0;
     c->uni_limit = peers->initial_max_streams_uni;
     c->bidi_limit = peers->initial_max_streams_bidi;
-    c->tx_data = a->early_accepted ? a->early_data : 0;
-    c->tx_limit = AB_MAX(peers->initial_max_data, c->tx_data);
+    c->tx_limit = peers->initial_max_data;
     c->uni_stream_limit = peers->initial_max_stream_data_uni;
     c->peer_bidi_local = peers->initial_max_stream_data_bidi_local;
     c->peer_bidi_remote = peers->initial_max_stream_data_bidi_remote;

@@ -91,6 +91,7 @@ struct ab_quic_conn {
     uint64_t uni_next, uni_limit; /* streams opened, allowed */
     uint64_t bidi_next, bidi_limit;
     uint64_t tx_data, tx_limit; /* bytes of new stream data sent, allowed */
+    uint64_t early_uni;         /* unidirectional streams that the peer knows from 0-RTT, sent again here or not */
     uint64_t uni_stream_limit;  /* bytes that every unidirectional stream may have from the start */
     uint64_t next_skip;         /* packet number that is left out next; UINT64_MAX never */
 

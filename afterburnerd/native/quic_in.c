@@ -55,8 +55,9 @@ static int find(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id, bool mak
 
     *index = AB_QUIC_NIL;
     if (is_ours(c, id)) {
+        /* RFC 9000 19: not opened yet; or in 0-RTT, and is still to be sent again: then it comes again as well */
         if (n >= (id & AB_QUIC_ID_UNI ? c->uni_next : c->bidi_next))
-            return AB_QUIC_ERROR_STREAM_STATE; /* RFC 9000 19: not opened yet */
+            return id & AB_QUIC_ID_UNI && n < c->early_uni ? AB_QUIC_NO_ROOM : AB_QUIC_ERROR_STREAM_STATE;
         *index = ab_quic_stream_find(&q->streams, c->index, id);
         return 0;
     }

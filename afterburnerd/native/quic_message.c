@@ -120,6 +120,9 @@ static int open_stream(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic
         }
         return full(q);
     }
+    /* Those of 0-RTT are not all sent again yet: their streams are theirs. */
+    if (uni && *next < c->early_uni)
+        return full(q);
     if (ab_quic_slots_left(&q->slots) < parts + q->slot_reserve)
         return full(q);
     index = ab_quic_conn_stream_make(q, c, id);

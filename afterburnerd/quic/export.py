@@ -42,9 +42,16 @@ class NotExportable(Exception):
 
 
 def export(
-    front: Front, number: int, path: Path, local_cids: list[LocalCid], *, early_accepted: bool = False
+    front: Front,
+    number: int,
+    path: Path,
+    local_cids: list[LocalCid],
+    *,
+    early_accepted: bool = False,
+    early_streams: int = 0,
 ) -> QuicAdopt:
-    """`local_cids` are the one of the handshake and the stock behind it. Times are seconds of CLOCK_MONOTONIC."""
+    """`local_cids` are the one of the handshake and the stock behind it. Times are seconds of CLOCK_MONOTONIC. `early_streams`
+    went in 0-RTT: the peer may speak of them before the engine has sent them again."""
     secrets = front.secrets
     if not front.complete or secrets is None or not secrets.complete():
         raise ValueError(f"connection {number}: its handshake is not complete")
@@ -72,6 +79,7 @@ def export(
         suite=SUITES[secrets.suite],
         confirmed=0 if front.is_client else 1,
         early_accepted=int(early_accepted),
+        early_uni=early_streams if early_accepted else 0,
         tx_secret=secrets.send,
         rx_secret=secrets.receive,
         next_pn=front.next_packet_number,

@@ -117,8 +117,11 @@ class Handover:
         front = shake.front
         stock = [shake.own_cid, *self._mint(connection, STOCK - len(connection.cids))]
         accepted = isinstance(shake, Dial) and shake.early_accepted
+        streams = len(shake.early_messages) if isinstance(shake, Dial) else 0
         try:
-            adopt = export(front, connection.number, connection.path, stock, early_accepted=accepted)
+            adopt = export(
+                front, connection.number, connection.path, stock, early_accepted=accepted, early_streams=streams
+            )
         except NotExportable as error:
             self._refuse(connection, now, error.code, str(error))
             return True

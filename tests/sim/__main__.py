@@ -1,4 +1,4 @@
-"""Simulations by hand: `python -m tests.sim [--aioquic] [--seeds N] [--from S] [-v]`.
+"""Simulations by hand: `python -m tests.sim [--aioquic [--early]] [--seeds N] [--from S] [-v]`.
 
 --seeds 0      until something does not hold, or Ctrl-C        --seeds 1 --from S -v    one seed, told packet by packet
 """
@@ -20,6 +20,9 @@ def main() -> int:
     parser.add_argument("--aioquic", action="store_true", help="against aioquic instead of against itself")
     parser.add_argument("--seeds", type=int, default=1000, help="how many; 0: without end (default: %(default)s)")
     parser.add_argument("--from", dest="first", type=int, default=0, help="the first seed (default: %(default)s)")
+    parser.add_argument(
+        "--early", action="store_true", help="with --aioquic: a client whose first messages go in 0-RTT"
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="tell everything that happens")
     options = parser.parse_args()
     if not options.aioquic:
@@ -35,7 +38,7 @@ def main() -> int:
     failures = 0
     for seed in range(options.first, options.first + options.seeds) if options.seeds else count(options.first):
         try:
-            aio.run(seed, options.verbose)
+            aio.run(seed, options.verbose, early=options.early)
         except (AssertionError, Exception):  # told with its seed, and the run goes on
             failures += 1
             print(f"seed {seed}: {traceback.format_exc(limit=-2)}")

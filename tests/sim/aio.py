@@ -5,6 +5,9 @@
 Our end is what the product does: `afterburnerd.quic` shakes hands, keeps early 1-RTT packets, exports; the engine adopts, and
 HANDSHAKE_DONE ends the front. Either end may be the client. Everything is drawn from the seed, os.urandom of aioquic included.
 What must hold: every byte arrives once and right, every message of ours has one fate, and the pools are empty at the end.
+
+`early`: our end is a client that has a ticket, and its first messages travel in 0-RTT, which the server takes, or does not. The
+engine gets the same messages once more, as the product does it, and none may arrive twice.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
+from aioquic import tls as aio_tls
 from aioquic.quic import connection as aio_connection
 from aioquic.quic import events as aio_events
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.tls import CipherSuite
+from aioquic.tls import CipherSuite, SessionTicket
 
 from afterburnerd.abi.layout import (
     Path,
@@ -36,12 +41,13 @@ from afterburnerd.abi.layout import (
 from afterburnerd.native import lib
 from afterburnerd.quic.accept import Accept
 from afterburnerd.quic.cids import LocalCid
-from afterburnerd.quic.dial import Dial, Target
+from afterburnerd.quic.dial import Dial, EarlyMessage, Target
 from afterburnerd.quic.export import export
 from afterburnerd.quic.front import Front, FrontSettings
-from afterburnerd.quic.identity import Identity
+from afterburnerd.quic.identity import Identity, PeerIdentity
 from afterburnerd.quic.params import Params
 from afterburnerd.quic.shake import Shake, State
+from afterburnerd.quic.tickets import Ticket
 
 from . import seal
 from .network import MS, NEVER, SECOND, Address, Network, Profile
@@ -75,6 +81,24 @@ def seeded(rng: random.Random) -> Iterator[None]:
         aio_connection.os = real
 
 
+@contextmanager
+def refusing(refuses: bool) -> Iterator[None]:
+    """aioquic takes whatever a resumed client offers; a server that takes none does not see the offer."""
+    real = aio_tls.pull_client_hello
+
+    def without(buf: Any) -> Any:
+        hello = real(buf)
+        hello.early_data = False
+        return hello
+
+    if refuses:
+        aio_tls.pull_client_hello = without
+    try:
+        yield
+    finally:
+        aio_tls.pull_client_hello = real
+
+
 @dataclass
 class Flow:
     """One direction of a stream, or a DATAGRAM."""
@@ -90,12 +114,45 @@ class Flow:
 IDENTITY = Identity.generate()
 
 
+@cache
+def tickets(suite: CipherSuite) -> tuple[Ticket, SessionTicket]:
+    """What a client and its server keep of a former connection, shaken by aioquic alone on a clean wire."""
+    kept: list[SessionTicket] = []
+    common: dict[str, Any] = {"alpn_protocols": [ALPN], "cipher_suites": [suite]}
+    client = QuicConnection(
+        configuration=QuicConfiguration(
+            is_client=True, server_name=Target(SERVER).server_name, verify_mode=0, **common
+        ),
+        session_ticket_handler=kept.append,
+    )
+    client.connect(SERVER, 0.0)
+    out = client.datagrams_to_send(0.0)
+    server = QuicConnection(
+        configuration=QuicConfiguration(
+            is_client=False, certificate=IDENTITY.certificate, private_key=IDENTITY.key, max_data=1 << 20,
+            max_stream_data=1 << 18, **common,
+        ),
+        original_destination_connection_id=out[0][0][6 : 6 + out[0][0][5]],
+        session_ticket_fetcher=lambda label: None,
+        session_ticket_handler=kept.append,
+    )  # fmt: skip
+    for turn in range(8):
+        now = turn / 100
+        for data, _ in out:
+            server.receive_datagram(data, CLIENT, now)
+        for data, _ in server.datagrams_to_send(now):
+            client.receive_datagram(data, SERVER, now)
+        out = client.datagrams_to_send(now)
+    theirs, ours = kept  # the server has it first
+    return Ticket(ours, PeerIdentity(IDENTITY.public), ALPN), theirs
+
+
 class Simulation:
-    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+    def __init__(self, seed: int, *, verbose: bool = False, early: bool = False) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
         self.verbose = verbose
-        self.client = rng.random() < 0.5  # our end's role
+        self.client = rng.random() < 0.5 or early  # our end's role
         self.now = self.start = rng.randrange(1, 1_000_000) * MS
         self.us, self.them = (CLIENT, SERVER) if self.client else (SERVER, CLIENT)
         forth = Profile.draw(rng)
@@ -105,7 +162,7 @@ class Simulation:
         self.network = Network(random.Random(seed ^ 0x6E6574), forth, back, CLIENT)
         self.suite = rng.choice(SUITES)
         hard = any(p.loss > 0.1 or p.delay > 100 * MS or p.blackholes for p in (forth, back))
-        tiny = rng.random() < 0.25
+        tiny = rng.random() < 0.25 and not early  # a server must not give less than it gave before (RFC 9000 7.4.1)
         self.idle = 600.0 if hard else rng.choice((30.0, 60.0))
         stream_bytes = rng.choice((4096, 16384))
 
@@ -175,8 +232,16 @@ class Simulation:
         self.own_cid = LocalCid(0, rng.randbytes(8), rng.randbytes(16))
         self.stock = [LocalCid(i, rng.randbytes(8), rng.randbytes(16)) for i in range(1, rng.randrange(1, 4))]
         self.next_cid = 1 + len(self.stock)
+        self.early_draw = random.Random(seed ^ 0x30525454) if early else None
+        self.ticket = tickets(self.suite) if early else None
+        # the server: takes 0-RTT, resumes without it, has forgotten
+        self.takes = self.early_draw.choice(("early", "early", "early", "resume", "nothing")) if self.early_draw else ""
+        early_sent = self.early_messages() if early else ()
         if self.client:
-            self.shake = Dial(ID, settings, self.own_cid, Target(SERVER, timeout=3600.0), seconds(self.now))
+            self.shake = Dial(
+                ID, settings, self.own_cid, Target(SERVER, timeout=3600.0), seconds(self.now),
+                ticket=self.ticket[0] if self.ticket else None, messages=early_sent,
+            )  # fmt: skip
         else:
             assert self.peer
             self.peer.connect(SERVER, seconds(self.now))
@@ -188,6 +253,8 @@ class Simulation:
         self.our_streams: dict[int, int] = {}  # stream ID -> key, as soon as it is known
         self.fates: dict[int, int] = {}  # token -> outcome
         self.tokens: dict[int, int] = {}  # token -> key
+        if isinstance(self.shake, Dial):
+            self.ours = {m.token - 1: Flow(bytearray(m.data), fin=True) for m in self.shake.early_messages}
         self.open_keys: list[tuple[int, int]] = []  # (key, stream) of streams of ours that stay open
         self.actions = [rng.choice((0, 5, 30, 100)), rng.choice((0, 5, 30, 100))]
         self.gap = rng.choice((0, MS, 10 * MS))
@@ -205,7 +272,17 @@ class Simulation:
         self.replies: list[int] = []  # streams of the peer that wait for our side's end, or they are never over
         self.next_ping = 0  # of the peer, for who says nothing behind a NAT that moves is not found again
         self.packets = 0
+        self.early_accepted = False  # by the server
+        self.early_acked = 0  # ranges of 0-RTT packets that were acknowledged
         self.short_sent = self.short_got = 0
+
+    def early_messages(self) -> tuple[EarlyMessage, ...]:
+        draw = self.early_draw
+        assert draw is not None
+        return tuple(
+            EarlyMessage(n + 1, n.to_bytes(2, "little") + draw.randbytes(draw.choice((0, 100, 235, 1000, 1230))))
+            for n in range(draw.randrange(1, 30))
+        )
 
     def say(self, text: str) -> None:
         if self.verbose:
@@ -218,11 +295,11 @@ class Simulation:
             if self.shake is None and not self.client and not self.adopted:
                 self.shake = self.accept(data)
             if self.shake is not None:
-                self.shake.receive(data, src, seconds(self.now))
+                self.shake.receive(data, src, seconds(self.now), ecn)
         elif self.adopted:
             self.inject(data, src, ecn)
         elif self.shake is not None:
-            self.shake.receive(data, src, seconds(self.now))
+            self.shake.receive(data, src, seconds(self.now), ecn)
 
     def accept(self, data: bytes) -> Shake:
         first = data[6 : 6 + data[5]]
@@ -243,7 +320,7 @@ class Simulation:
                 self.adopt(shake)
             if self.adopted and shake.early:
                 for early in shake.early:
-                    self.inject(early.datagram, early.remote)
+                    self.inject(early.datagram, early.remote, early.tos)
                 shake.early.clear()
         if not self.adopted:
             return
@@ -266,12 +343,21 @@ class Simulation:
             local=mapped(self.us[0]), remote=mapped(shake.remote[0]), local_port=self.us[1], remote_port=shake.remote[1],
             dmac=b"\x02" * 6, smac=b"\x04" * 6, family=4, ttl=64, mtu=self.rng.choice((1200, 1472, 8952)),
         )  # fmt: skip
-        state = export(front, ID, path, [self.own_cid, *self.stock])
+        dial = shake if isinstance(shake, Dial) else None
+        self.early_accepted = dial is not None and dial.early_accepted
+        state = export(
+            front, ID, path, [self.own_cid, *self.stock], early_accepted=dial is not None and dial.early_accepted,
+            early_streams=len(dial.early_messages) if dial else 0,
+        )  # fmt: skip
         refusal = QuicRefusal(self.engine.adopt(state.pack(), self.now))
         assert refusal == QuicRefusal.NONE, refusal.name
         self.opener = seal.Opener(state.suite, state.tx_secret[: seal.hash_bytes(state.suite)], len(front.peer_cids()[0].cid), state.next_pn)  # fmt: skip
         self.adopted = True
         self.say("adopted")
+        for message in dial.early_messages if dial else ():
+            self.tokens[message.token] = message.token - 1
+            code, _ = self.engine.send(ID, QuicSend.UNI, message.data, self.now, token=message.token)
+            assert code == 0, code
         if not self.client:
             shake.confirm()
             self.shake = None
@@ -316,6 +402,8 @@ class Simulation:
                 self.shake = None
             elif event.kind == QuicEventKind.CLOSED:
                 self.closed = event
+            elif event.kind == QuicEventKind.EARLY:
+                self.early_acked += 1
             elif event.kind == QuicEventKind.CIDS_LOW:
                 fresh = [LocalCid(self.next_cid + i, self.rng.randbytes(8), self.rng.randbytes(16)) for i in range(min(8, event.number))]  # fmt: skip
                 from afterburnerd.quic.export import packed
@@ -374,14 +462,23 @@ class Simulation:
 
     def peer_receive(self, data: bytes, src: Address) -> None:
         if self.peer is None:
-            if not data[0] & 0x80:
+            if data[0] & 0xB0 != 0x80:  # nothing begins with another packet than an Initial
                 return
             with seeded(self.rng):
                 self.peer = QuicConnection(
-                    configuration=self.peer_config, original_destination_connection_id=data[6 : 6 + data[5]]
+                    configuration=self.peer_config,
+                    original_destination_connection_id=data[6 : 6 + data[5]],
+                    **self.memory(),
                 )
-        with seeded(self.rng):
+        with seeded(self.rng), refusing(self.takes == "resume"):
             self.peer.receive_datagram(data, src, seconds(self.now))
+
+    def memory(self) -> dict[str, Any]:
+        """What the server has kept of a former connection."""
+        if self.ticket is None or self.takes == "nothing":
+            return {}
+        label, kept = self.ticket[1].ticket, self.ticket[1]
+        return {"session_ticket_fetcher": lambda asked: kept if asked == label else None}
 
     # --- the plan ---
 
@@ -683,8 +780,8 @@ class Simulation:
         self.engine.free()
 
 
-def run(seed: int, verbose: bool = False) -> Simulation:
-    simulation = Simulation(seed, verbose=verbose)
+def run(seed: int, verbose: bool = False, *, early: bool = False) -> Simulation:
+    simulation = Simulation(seed, verbose=verbose, early=early)
     with seeded(simulation.rng):
         simulation.run()
     return simulation

@@ -95,6 +95,7 @@ class Victim:
         seed: int = 1,
         expect: QuicRefusal = QuicRefusal.NONE,
         settle: bool = True,
+        state: dict[str, Any] | None = None,  # more of what is handed over
         **config: int,
     ) -> None:
         rng = random.Random(seed)
@@ -140,6 +141,7 @@ class Victim:
             remote_tparams_len=len(remote),
             local_tparams=local,
             remote_tparams=remote,
+            **(state or {}),
         )
         self.frames: list[wire.Frame] = []  # everything that the engine sent
         self.sent: list[tuple[int, list[wire.Frame]]] = []  # the same, by packet

@@ -806,3 +806,20 @@ def test_the_handshake_state_of_a_client_ends_with_handshake_done() -> None:
     e.say(wire.HANDSHAKE_DONE)
     assert e.info()["state"] == QuicState.OPEN
     assert len(e.event(QuicEventKind.CONFIRMED)) == 1
+
+
+def test_frames_about_a_stream_of_0rtt_that_is_not_sent_again_yet_are_no_error() -> None:
+    """The server has seen it, and may ask to stop it before the engine has its message. What it says comes again."""
+    e = Victim(CLIENT, settle=False, state={"early_accepted": 1, "early_uni": 3})
+    e.say(wire.stop_sending(10, 5))
+    assert not e.closed and not any(f.kind == "ack" for f in e.frames)
+    assert e.engine.send(ID, QuicSend.UNI_OPEN, b"its stream would be one of theirs", e.now)[0] == -1021
+    for n in range(3):
+        e.engine.send(ID, QuicSend.UNI, b"again", e.now, token=1 + n)
+    e.drain()
+    e.say(wire.stop_sending(10, 5), wire.max_stream_data(2, 20_000))
+    assert [f.stream for f in e.of("stream")] == [2, 6, 10] and any(f.kind == "ack" for f in e.frames)
+    assert e.engine.send(ID, QuicSend.UNI_OPEN, b"the fourth", e.now) == (0, 14)
+    e.wait(MS)
+    e.say(wire.stop_sending(18, 5))
+    assert e.closed is not None and e.closed.code == wire.STREAM_STATE_ERROR

@@ -115,10 +115,10 @@ def test_the_exported_state_says_which_packets_0rtt_were() -> None:
     dial = ours.dial(net.now, messages=MESSAGES)
     assert net.run(lambda: dial.state is State.COMPLETE)
     assert dial.front is not None
-    adopt = export(dial.front, dial.number, Path(), [dial.own_cid], early_accepted=dial.early_accepted)
+    adopt = export(dial.front, dial.number, Path(), [dial.own_cid], early_accepted=dial.early_accepted, early_streams=3)
     assert adopt.early_accepted == 1 and adopt.early_count == 1
     assert adopt.early[0].first == 1 and adopt.early[0].last < adopt.next_pn
-    assert adopt.next_uni == 0, "the same messages go again, on the same streams"
+    assert adopt.early_uni == 3, "the same messages go again, on the same streams"
 
 
 def test_0rtt_data_lost_with_a_retry_goes_again() -> None:
@@ -170,7 +170,7 @@ def test_a_client_hears_that_its_0rtt_was_rejected_and_nothing_is_lost_or_double
     (said,) = second.got(HandshakeCompleted)
     assert said.session_resumed and not said.early_data_accepted
     assert not second.connection.tls.early_data_accepted
-    assert [e[3] for e in server.got("stream")] == [m.data for m in MESSAGES]
+    assert sorted(e[3] for e in server.got("stream")) == [m.data for m in MESSAGES]  # streams have no order
 
 
 def test_limits_that_shrink_under_0rtt_are_a_violation() -> None:
