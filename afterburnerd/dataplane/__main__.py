@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 from afterburnerd.abi import orders
@@ -88,6 +89,10 @@ class DataPlane:
             os.sched_setaffinity(0, {setup.cpu})
         with self.note(f"nice value {setup.nice} is refused", "give the service CAP_SYS_NICE"):
             os.setpriority(os.PRIO_PROCESS, 0, setup.nice)
+        if setup.sleeps:
+            # The kernel wakes sleepers up to 50 us late, so as to wake several at once; timers of QUIC would be late with it.
+            with self.note("a timer slack of 1 ns is refused", "allow the process to write /proc/self/timerslack_ns"):
+                Path("/proc/self/timerslack_ns").write_text("1")
         if setup.fifo:
             with self.note(f"SCHED_FIFO {setup.fifo} is refused", "give the service CAP_SYS_NICE or LimitRTPRIO"):
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(setup.fifo))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from afterburnerd.abi import schema
 from afterburnerd.abi.kinds import Block
 from afterburnerd.abi.layout import RECORD_MAGIC, Decoder, Record, RecordKind, RecordRing, Rule, TxReason
 from afterburnerd.native import lib
+from tests import cc
 
 BLOCK = {b.name: b for b in schema.BLOCKS}
 LOOPBACK = bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1")
@@ -184,3 +186,18 @@ def test_bad_arguments_are_refused(bench: Bench) -> None:
     bench.worker.close()
     with pytest.raises(ValueError, match="closed"):
         bench.worker.run(1)
+
+
+def test_a_sleeping_worker_wakes_when_its_guest_is_due(tmp_path: Path) -> None:
+    """On a clock that stands still but for reads (100 ns each) and sleeps: a timer of the QUIC engine is never overslept, and
+    no sleep is longer than a millisecond, since nothing wakes a sleeper when a command comes."""
+    source = cc.ROOT / "tests/native/c/nap.c"
+    nap = cc.program(tmp_path / "nap", source, cc.LIBRARY, flags=("-lcrypto", "-ldl", "-lm"))
+    wanted = (0, 1_000, 60_000, 200_000, 999_999, 1_000_001, 2_500_000, 7_000_000)
+    done = cc.run(nap, *map(str, wanted))
+    assert done.returncode == 0, done.stderr
+    found = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(found) == len(wanted)
+    for due, (late, sleeps, longest) in zip(wanted, found, strict=True):
+        assert 0 <= late <= 1_000, f"due in {due} ns: {late} ns late"
+        assert longest <= 1_000_000 and (sleeps > 0) == (due > 55_000)

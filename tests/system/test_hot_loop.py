@@ -113,3 +113,10 @@ def test_the_loop_does_not_allocate(tmp_path: Path, counter: Path, captures: str
         at_start = calls(pid)
         daemon.wait(lambda: daemon.rule("tpu", "packets") > before + 2000, "more traffic")
         assert calls(pid) == at_start
+
+
+@pytest.mark.parametrize(("idle", "slack"), [("sleep", 1), ("spin", 50_000)])
+def test_who_sleeps_is_woken_to_the_microsecond(tmp_path: Path, idle: str, slack: int) -> None:
+    with netns.pair() as rig, Daemon(rig, tmp_path, RAW, worker=f'idle = "{idle}"\nnice = 0') as daemon:
+        pid = daemon.plane_pid()
+        assert int(Path(f"/proc/{pid}/timerslack_ns").read_text()) == slack, "nanoseconds"
