@@ -45,6 +45,7 @@ class Samples(msgspec.Struct, frozen=True):
     p999: int = 0
     max: int = 0
     mean: int = 0
+    buckets: tuple[tuple[int, int, int], ...] = ()  # from, below, how many; those that have any
 
 
 class Line(msgspec.Struct, frozen=True):

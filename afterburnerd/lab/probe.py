@@ -28,6 +28,7 @@ examples:
 DIRECTIONS = {"up": "client to server", "down": "server to client"}
 MICRO = 1e3  # ns
 RATE_MAX = 1_000_000
+BAR = 40  # characters of the fullest bucket
 
 
 class Probed(msgspec.Struct, frozen=True):
@@ -106,14 +107,28 @@ def stats_line(found: Probed) -> str:
     )
 
 
+def histogram(at: Samples) -> list[str]:
+    """A line for each bucket that has any, its bar as long as its share of the fullest."""
+    most = max((count for _, _, count in at.buckets), default=1)
+    lines = []
+    for lower, upper, count in at.buckets:
+        bar = "#" * max(1, round(BAR * count / most))
+        lines.append(
+            f"  {lower / MICRO:>9g} to {upper / MICRO:>9g} us  {bar:<{BAR}}  {count:>9,}  {100 * count / at.count:6.2f} %"
+        )
+    return lines
+
+
 def render(found: Probed) -> str:
     at = found.latency
     points = ("min", "p50", "p90", "p99", "p999", "max")
     spread = "  ".join(f"{name} {getattr(at, name) / MICRO:.2f}" for name in points)
+    buckets = "".join(f"{line}\n" for line in histogram(at))
     return (
         f"{DIRECTIONS[found.direction]}, by {found.by}\n"
         f"{stats_line(found)}\n"
         f"  one way       {spread} us, of {at.count} messages\n"
+        f"{buckets}"
         f"  messages      {found.sent} sent, {found.received} received, {found.acknowledged} acknowledged, {found.gaps} gaps\n"
         f"  packets       {found.packets_sent} sent, {found.packets_lost} lost and mended, "
         f"{found.packets_spurious} of them too early"

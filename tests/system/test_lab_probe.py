@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,6 +38,10 @@ def test_every_message_is_accounted_for(by: str) -> None:
         latency = one["latency"]
         assert 0 < latency["min"] <= latency["p50"] <= latency["p99"] <= latency["max"]
         assert latency["min"] <= latency["mean"] <= latency["max"]
+        buckets = latency["buckets"]
+        assert sum(count for _, _, count in buckets) == latency["count"] and all(count for _, _, count in buckets)
+        assert buckets[0][0] <= latency["min"] < buckets[0][1] and buckets[-1][0] <= latency["max"] < buckets[-1][1]
+        assert all(before[1] <= after[0] for before, after in pairwise(buckets))
 
 
 def test_the_line_of_statistics() -> None:
@@ -46,6 +51,10 @@ def test_the_line_of_statistics() -> None:
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("[STATS]")]
     found = re.fullmatch(numbers, line)
     assert found and int(found[1]) > 100
+    bars = re.findall(r"^ +[\d.]+ to +[\d.]+ us  (#+) +([\d,]+) +[\d.]+ %$", done.stdout, re.M)
+    assert max(len(bar) for bar, _ in bars) == 40
+    (of,) = re.findall(r"of (\d+) messages", done.stdout)
+    assert sum(int(count.replace(",", "")) for _, count in bars) == int(of)
 
 
 def test_an_interval_that_nobody_can_keep_is_refused() -> None:

@@ -27,6 +27,32 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The histogram of sorted samples: buckets that have any, by their lower edge. Edges are 1, 1.5, 2, 3, 5, 7 times
+ * powers of ten, so that a bucket is at most half as wide again as where it begins, and reads well. */
+static void print_buckets(const struct ab_lab_samples *s)
+{
+    static const uint64_t steps[] = {10, 15, 20, 30, 50, 70};
+    uint64_t lower = 0, at = 0, from, to;
+    const char *comma = "";
+
+    printf(",\"buckets\":[");
+    for (uint64_t scale = 10; at < s->count; scale *= 10) { /* the first edge is 100 ns; below it is one bucket */
+        for (unsigned i = 0; i < AB_ARRAY_LEN(steps) && at < s->count; i++) {
+            to = steps[i] * scale;
+            from = at;
+            while (at < s->count && s->ns[at] < to)
+                at++;
+            if (at > from) {
+                printf("%s[%llu,%llu,%llu]", comma, (unsigned long long)lower, (unsigned long long)to,
+                       (unsigned long long)(at - from));
+                comma = ",";
+            }
+            lower = to;
+        }
+    }
+    printf("]");
+}
+
 void ab_lab_samples_print(struct ab_lab_samples *s)
 {
     static const struct {
@@ -46,6 +72,7 @@ void ab_lab_samples_print(struct ab_lab_samples *s)
         for (unsigned i = 0; i < AB_ARRAY_LEN(points); i++)
             printf(",\"%s\":%u", points[i].name, s->ns[(uint64_t)(points[i].q * (double)(s->count - 1))]);
         printf(",\"max\":%u,\"mean\":%llu", s->ns[s->count - 1], (unsigned long long)(sum / s->count));
+        print_buckets(s);
     }
     printf("}\n");
     fflush(stdout);
