@@ -817,6 +817,15 @@ class Connect(Table, frozen=True):
             le=1_048_576,
         ),
     ] = 4_096
+    streams: Annotated[
+        Literal["uni", "kept"],
+        key(
+            "What messages travel on: `uni` gives each a unidirectional stream of its own that ends with it; `kept` puts them "
+            "one behind the other on the bidirectional streams 0, 4, 8 and 12, in turn, which stay open.",
+            reload="live",
+            why="what validators read; on streams that are kept a message has no borders, and none goes in 0-RTT",
+        ),
+    ] = "uni"
 
 
 class Listen(Table, frozen=True):

@@ -23,6 +23,7 @@ import msgspec
 
 from ..abi.layout import QuicOutcome, QuicSend
 from .dial import EarlyMessage, Target
+from .kept import Kept
 
 PAUSE_MIN: Final = 0.1  # seconds
 PAUSE_MAX: Final = 5.0
@@ -31,6 +32,7 @@ EARLY_MESSAGES: Final = 64  # offered to a dial for 0-RTT; it takes what fits
 ATTEMPTS_MAX: Final = 16  # connections that may die under a message before it is given up
 NO_ROOM: Final = 1021  # AB_QUIC_EFULL and AB_QUIC_ECLOSED of native/quic.h, without their signs
 CLOSING: Final = 1022
+NO_STREAM: Final = 1024
 PUSH_PAUSE: Final = 0.005  # seconds until what the engine had no room for is offered again
 PUSH_BURST: Final = 64
 FINAL: Final = {QuicOutcome.ACKNOWLEDGED, QuicOutcome.RESET, QuicOutcome.STOPPED, QuicOutcome.LOST, QuicOutcome.EXPIRED}
@@ -48,6 +50,7 @@ class Message(msgspec.Struct):
     token: int
     data: bytes
     how: QuicSend = QuicSend.UNI
+    stream: int = 0  # STREAM: which
     attempts: int = 0  # connections that it was given to
 
 
@@ -61,6 +64,7 @@ class Link:
         *,
         told: Callable[[int, QuicOutcome, int], None] = lambda token, outcome, first: None,
         room: int = 4096,
+        kept: bool = False,
     ) -> None:
         self.name = name
         self.target = target
@@ -75,16 +79,19 @@ class Link:
         self._given: set[int] = set()  # tokens that the present connection has
         self._pushed: deque[int] = deque()  # tokens that its engine had no room for
         self.push_at = 0.0  # when they are offered again
+        self.kept = Kept() if kept else None  # streams that are kept open, where messages have none of their own
         self.by_hand = False  # not of the configuration: a reload has no say in it
 
     def __len__(self) -> int:
         return len(self._messages)
 
-    def configured(self, target: Target, room: int) -> None:
-        """The configuration says this of it now. What waits beyond a smaller room stays."""
+    def configured(self, target: Target, room: int, *, kept: bool) -> None:
+        """The configuration says this of it now. What waits beyond a smaller room stays; streams that are open stay so."""
         self.target = target
         self.room = room
         self.by_hand = False
+        if kept is not (self.kept is not None):
+            self.kept = Kept() if kept else None
 
     # --- messages ---
 
@@ -100,13 +107,21 @@ class Link:
     def _give(self, message: Message, give: Callable[[Message], None]) -> None:
         message.attempts += 1
         self._given.add(message.token)
-        give(message)
+        self._place(message, give)
+
+    def _place(self, message: Message, give: Callable[[Message], None]) -> None:
+        if self.kept is None or message.how == QuicSend.DATAGRAM or self.kept.place(message):
+            give(message)
+        else:
+            self._pushed.append(message.token)
 
     def done(self, token: int, outcome: QuicOutcome, first_sent_ns: int) -> None:
         """The engine's word on a message. One that the connection took with it into its death waits for the next."""
         message = self._messages.get(token)
         if message is None:
             return
+        if self.kept is not None and outcome in (QuicOutcome.STOPPED, QuicOutcome.RESET):
+            self.kept.ended(message.stream)
         again = outcome not in FINAL and message.how != QuicSend.DATAGRAM and message.attempts < ATTEMPTS_MAX
         self._given.discard(token)
         if not again or self.state is State.CLOSED:
@@ -119,6 +134,11 @@ class Link:
         message = self._messages.get(token)
         if message is None:
             return
+        if self.kept is not None:
+            self.kept.refused(message)
+            if error == NO_STREAM:  # it has ended a moment ago
+                self.kept.ended(message.stream)
+                error = NO_ROOM
         if error == NO_ROOM and self.state is State.OPEN:
             self._pushed.append(token)
             self.push_at = now + PUSH_PAUSE
@@ -139,7 +159,15 @@ class Link:
         for _ in range(min(len(self._pushed), PUSH_BURST)):
             message = self._messages.get(self._pushed.popleft())
             if message is not None:
-                give(message)
+                self._place(message, give)
+
+    def stream_opened(self, token: int, stream: int) -> None:
+        """The engine's answer to a message that opens a stream."""
+        message = self._messages.get(token)
+        if self.kept is not None:
+            self.kept.opened(token, stream)
+            if message is not None:
+                message.stream = stream
 
     # --- the connection ---
 
@@ -150,7 +178,9 @@ class Link:
         return 0.0 if self.state is State.IDLE else self.pause_until if self.state is State.PAUSED else None
 
     def early(self) -> tuple[EarlyMessage, ...]:
-        """What may travel in 0-RTT."""
+        """What may travel in 0-RTT, each on a stream of its own."""
+        if self.kept is not None:
+            return ()
         unis = (m for m in self._messages.values() if m.how == QuicSend.UNI)
         return tuple(EarlyMessage(m.token, m.data) for m, _ in zip(unis, range(EARLY_MESSAGES), strict=False))
 
@@ -180,6 +210,8 @@ class Link:
         self.number = None
         self._given.clear()
         self._pushed.clear()
+        if self.kept is not None:
+            self.kept.clear()
         for message in [m for m in self._messages.values() if m.attempts >= ATTEMPTS_MAX or m.how == QuicSend.DATAGRAM]:
             if message.attempts:
                 del self._messages[message.token]

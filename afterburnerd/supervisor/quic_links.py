@@ -29,7 +29,7 @@ from afterburnerd.quic.front import FrontSettings
 from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.link import Link, Message
 from afterburnerd.quic.link import State as LinkState
-from afterburnerd.quic.news import Closed, Done, Refused
+from afterburnerd.quic.news import Closed, Done, Refused, StreamOpened
 from afterburnerd.supervisor.quic_chores import Chores
 from afterburnerd.supervisor.quic_ports import Ports
 from afterburnerd.supervisor.quic_ways import Ways
@@ -76,9 +76,9 @@ class Links:
                 self.drop(name, 0, "no longer configured")
         for name, connect in wanted.items():
             if name not in self.all:
-                self._add(Link(name, target_of(connect), room=connect.messages))
+                self._add(Link(name, target_of(connect), room=connect.messages, kept=connect.streams == "kept"))
             else:
-                self.all[name].configured(target_of(connect), connect.messages)
+                self.all[name].configured(target_of(connect), connect.messages, kept=connect.streams == "kept")
 
     def dial(self, name: str, address: str, port: int, server_name: str, pin: str) -> None:
         """A link that lives until it is closed or the daemon ends."""
@@ -185,11 +185,12 @@ class Links:
             raise Refusal(
                 f'"{name}" has no room: {len(link)} messages wait for their acknowledgement', EXIT_UNREACHABLE
             )
+        self._note_pushed(link)
         self._chores.wake()
         return token
 
     def _give(self, connection: Connection, message: Message) -> None:
-        self._handover.commands.send(connection, message.token, message.data, message.how)
+        self._handover.commands.send(connection, message.token, message.data, message.how, stream=message.stream)
 
     def done(self, news: Done) -> None:
         link = self._of.get(news.connection.number)
@@ -200,8 +201,16 @@ class Links:
         link = self._of.get(news.connection.number)
         if link is not None and news.token:
             link.refused(news.token, news.error, now)
-            if link.pushed:
-                self._pushed[link.name] = link
+            self._note_pushed(link)
+
+    def _note_pushed(self, link: Link) -> None:
+        if link.pushed:
+            self._pushed[link.name] = link
+
+    def stream_opened(self, news: StreamOpened) -> None:
+        link = self._of.get(news.connection.number)
+        if link is not None:
+            link.stream_opened(news.token, news.stream)
 
     # --- what becomes of handshakes and connections ---
 
@@ -223,6 +232,7 @@ class Links:
         )
         self._restless.pop(link.name, None)
         link.opened(self._early.pop(connection.number, ()), lambda m: self._give(connection, m), now)
+        self._note_pushed(link)
 
     def confirmed(self, connection: Connection) -> None:
         self._early.pop(connection.number, None)

@@ -14,7 +14,7 @@ import time
 from afterburnerd.abi.layout import QuicEventKind, QuicInject
 from afterburnerd.quic.connection import Connection
 from afterburnerd.quic.handover import Handover
-from afterburnerd.quic.news import Closed, Confirmed, Done, Migrated, Opened, Other, Refused
+from afterburnerd.quic.news import Closed, Confirmed, Done, Migrated, Opened, Other, Refused, StreamOpened
 from afterburnerd.quic.tokens import unpacked
 from afterburnerd.quic.trace import Tracer
 from afterburnerd.supervisor.quic_adoptions import Adoptions
@@ -72,6 +72,8 @@ class Messenger:
                 self._links.done(news)
             elif isinstance(news, Refused):
                 self._links.refused(news, now)
+            elif isinstance(news, StreamOpened):
+                self._links.stream_opened(news)
             elif isinstance(news, Migrated):
                 self._adoptions.migrated(news.connection)
             elif isinstance(news, Other):

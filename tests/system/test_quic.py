@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aioquic.quic import events
 
+from afterburnerd import client
 from afterburnerd.abi import control
 from tests import netns
 from tests.system.daemonrig import Daemon
@@ -114,6 +115,26 @@ def test_messages_go_over_an_adopted_connection(tmp_path: Path, mode: str) -> No
         assert both.client.stop() == 0
         assert time.monotonic() - began < 5
         both.server.wait(lambda: not connections(both.server).connections, "the connection to be closed", 2)
+
+
+def test_messages_on_streams_that_are_kept_open(tmp_path: Path) -> None:
+    """The other way to send: one behind the other on the client's bidirectional streams 0, 4, 8 and 12."""
+    with two(tmp_path, connect='streams = "kept"') as both:
+        sent = [b"<message %d of some length>" % n for n in range(40)] + [b"x" * 3000]
+        both.send(sent[0])  # before there is a connection
+        both.wait_open()
+        for data in sent[1:]:
+            both.send(data)
+        both.wait_acknowledged()
+        streams: dict[int, bytes] = {}
+        with client.follow(both.server.name, oldest=True, wait=False) as records:
+            for record in records.poll():
+                where = record.quic
+                assert where is not None and not where.fin and where.offset == len(streams.get(where.stream, b""))
+                streams[where.stream] = streams.get(where.stream, b"") + record.payload
+        assert sorted(streams) == [0, 4, 8, 12]
+        assert sum(map(len, streams.values())) == sum(map(len, sent))
+        assert all(any(data in stream for stream in streams.values()) for data in sent)
 
 
 @pytest.mark.parametrize("mode", ["auto", "socket"])

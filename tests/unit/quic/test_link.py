@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from afterburnerd.abi.layout import QuicOutcome, QuicSend
 from afterburnerd.quic.dial import EarlyMessage, Target
-from afterburnerd.quic.link import ATTEMPTS_MAX, CLOSING, NO_ROOM, PAUSE_MAX, PAUSE_MIN, STEADY, Link, Message, State
+from afterburnerd.quic.link import (
+    ATTEMPTS_MAX,
+    CLOSING,
+    NO_ROOM,
+    NO_STREAM,
+    PAUSE_MAX,
+    PAUSE_MIN,
+    STEADY,
+    Link,
+    Message,
+    State,
+)
 
 
 def link(**more: int) -> tuple[Link, list[tuple[int, QuicOutcome]], list[int]]:
@@ -119,7 +130,75 @@ def test_what_the_engine_had_no_room_for_is_offered_again() -> None:
 def test_a_changed_room_holds_for_what_comes_from_then_on() -> None:
     a, _, _ = link(room=2)
     assert a.submit(Message(1, b"x"), None) and a.submit(Message(2, b"x"), None)
-    a.configured(a.target, 1)
+    a.configured(a.target, 1, kept=False)
     assert len(a) == 2 and not a.submit(Message(3, b"x"), None)
-    a.configured(a.target, 3)
+    a.configured(a.target, 3, kept=False)
     assert a.submit(Message(3, b"x"), None)
+
+
+def kept_link() -> tuple[Link, list[Message]]:
+    a = Link("a", Target(("192.0.2.1", 1)), kept=True)
+    a.dialling(1)
+    a.opened((), lambda m: None, 0.0)
+    return a, []
+
+
+def test_messages_take_turns_on_four_streams_that_are_kept_open() -> None:
+    a, given = kept_link()
+
+    def give(m: Message) -> None:
+        given.append(Message(m.token, m.data, m.how, m.stream))
+
+    for token in range(1, 6):
+        a.submit(Message(token, b"x"), give)
+    assert [(m.token, m.how) for m in given] == [(n, QuicSend.BIDI_OPEN) for n in range(1, 5)], "four at most"
+    assert a.pushed == 1, "the fifth waits for a stream"
+    for token, stream in ((1, 0), (2, 4), (3, 8), (4, 12)):
+        a.stream_opened(token, stream)
+    a.push(give)
+    for token in range(6, 11):
+        a.submit(Message(token, b"x"), give)
+    assert [(m.token, m.how, m.stream) for m in given[4:]] == [
+        (token, QuicSend.STREAM, stream) for token, stream in zip(range(5, 11), (0, 4, 8, 12, 0, 4), strict=True)
+    ]
+    assert a.early() == () and a.pushed == 0
+
+
+def test_a_kept_stream_that_ends_is_replaced() -> None:
+    a, given = kept_link()
+    for token in range(1, 5):
+        a.submit(Message(token, b"x"), given.append)
+        a.stream_opened(token, 4 * (token - 1))
+    a.done(2, QuicOutcome.STOPPED, 1)
+    a.submit(Message(5, b"y"), given.append)
+    assert given[-1].how == QuicSend.BIDI_OPEN
+    a.stream_opened(5, 16)
+    a.submit(Message(6, b"z"), given.append)
+    stream = given[-1].stream
+    a.refused(6, NO_STREAM, 1.0)  # ended, and the message that was on it is not told yet
+    assert a.pushed == 1 and stream not in a.kept.streams  # type: ignore[union-attr]
+    a.push(given.append)
+    assert (given[-1].token, given[-1].how) == (6, QuicSend.BIDI_OPEN)
+
+
+def test_a_kept_stream_that_could_not_be_opened_is_tried_again() -> None:
+    a, given = kept_link()
+    a.submit(Message(1, b"x"), given.append)
+    a.refused(1, NO_ROOM, 1.0)
+    a.push(given.append)
+    assert [m.how for m in given] == [QuicSend.BIDI_OPEN, QuicSend.BIDI_OPEN]
+    a.stream_opened(1, 0)
+    assert a.kept is not None and a.kept.streams == [0]
+
+
+def test_kept_streams_go_with_their_connection() -> None:
+    a, given = kept_link()
+    a.submit(Message(1, b"x"), given.append)
+    a.stream_opened(1, 0)
+    a.ended(1.0)
+    a.dialling(2)
+    a.opened((), given.append, 2.0)
+    assert [m.how for m in given] == [QuicSend.BIDI_OPEN, QuicSend.BIDI_OPEN]
+    a.configured(a.target, 10, kept=False)
+    a.submit(Message(2, b"x"), given.append)
+    assert given[-1].how == QuicSend.UNI
