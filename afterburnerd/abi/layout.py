@@ -1095,17 +1095,18 @@ class QuicRing(msgspec.Struct, frozen=True):
     version: int = 0  # schema version
     slot_bytes: int = 0  # bytes of a slot
     slots: int = 0  # number of slots, a power of two
+    asleep: int = 0  # 1: the consumer sleeps and wants to be woken; whoever wakes it writes 0
     head: int = 0  # slots ever written; the producer's cache line
     tail: int = 0  # slots ever consumed; the consumer's cache line
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ96xQ120xQ120x")
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQ88xQ120xQ120x")
     SIZE: ClassVar[int] = 384
-    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "slot_bytes": 16, "slots": 24, "head": 128, "tail": 256}
+    OFFSETS: ClassVar[dict[str, int]] = {"magic": 0, "version": 8, "slot_bytes": 16, "slots": 24, "asleep": 32, "head": 128, "tail": 256}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.magic, self.version, self.slot_bytes, self.slots, self.head, self.tail)
+        return self.LAYOUT.pack(self.magic, self.version, self.slot_bytes, self.slots, self.asleep, self.head, self.tail)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(magic=v[0], version=v[1], slot_bytes=v[2], slots=v[3], head=v[4], tail=v[5])
+        return cls(magic=v[0], version=v[1], slot_bytes=v[2], slots=v[3], asleep=v[4], head=v[5], tail=v[6])

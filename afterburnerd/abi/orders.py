@@ -130,6 +130,11 @@ class OpenPeer(Order, frozen=True):
     outgoing: bool
 
 
+class OpenBells(Order, frozen=True):
+    """By what supervisor and engine wake one another when one of them sleeps. Behind OpenEngine. Descriptors: two eventfds,
+    non-blocking: the one that the supervisor rings when it has put commands, and the one that the engine rings."""
+
+
 class Seal(Order, frozen=True):
     """Lock memory, become another user, give up every capability, and forbid every system call but a few. For good."""
 
@@ -141,7 +146,7 @@ class Stop(Order, frozen=True):
     """Give everything back and end."""
 
 
-AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | OpenEngine | OpenPeer | Seal | Stop
+AnyOrder = Setup | OpenQueue | OpenSocket | CloseSlot | SetRules | OpenEngine | OpenPeer | OpenBells | Seal | Stop
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, tag=True):

@@ -8,7 +8,8 @@ commands carry secrets. It is sealed against being cut short, kept out of core f
 by whoever consumes it.
 
 One side writes `head`, the other `tail`; a slot belongs to the producer until `head` has passed it and to the consumer until
-`tail` has. A store to a memoryview of words is one aligned store of 8 bytes, and x86-64 keeps the order of stores and that of
+`tail` has. A consumer that goes to sleep says so in `asleep`, and whoever puts something then rings its bell (an eventfd that is
+none of the ring's business). A store to a memoryview of words is one aligned store of 8 bytes, and x86-64 keeps the order of stores and that of
 loads, so what is written before `head` is seen by who has seen `head` (abi/records.py relies on the same). A ring lives as
 long as its data plane: the next one gets rings of its own.
 
@@ -27,6 +28,7 @@ from .layout import QUIC_RING_MAGIC, VERSION, QuicCommand, QuicEvent, QuicEventK
 
 HEAD_WORD = QuicRing.OFFSETS["head"] // 8
 TAIL_WORD = QuicRing.OFFSETS["tail"] // 8
+ASLEEP_WORD = QuicRing.OFFSETS["asleep"] // 8
 LENGTH = struct.Struct("<I")
 SLOT_ALIGN = 64
 SLOT_LIMIT = 8192  # AB_QUIC_SLOT_MAX
@@ -121,6 +123,13 @@ class Producer:
         self.ring.words[HEAD_WORD] = self._head
         return True
 
+    def wakes(self) -> bool:
+        """Whether the consumer sleeps and its bell is to be rung: true once for each time that it went to sleep."""
+        if not self.ring.words[ASLEEP_WORD]:
+            return False
+        self.ring.words[ASLEEP_WORD] = 0
+        return True
+
 
 class Consumer:
     """The side that reads events."""
@@ -135,6 +144,18 @@ class Consumer:
         if not 0 <= count <= self.ring.slots:
             raise RingBroken(f"the worker has written {self.ring.words[HEAD_WORD]} events, {self._tail} were consumed")
         return count
+
+    def doze(self) -> bool:
+        """From here on the producer rings the bell when it has put something. False: something is here already."""
+        self.ring.words[ASLEEP_WORD] = 1
+        if not self.waiting:
+            return True
+        self.wake()
+        return False
+
+    def wake(self) -> None:
+        """No bell any more."""
+        self.ring.words[ASLEEP_WORD] = 0
 
     def take(self, limit: int = 64) -> list[tuple[QuicEvent, bytes]]:
         """Up to `limit` events with their bodies, oldest first."""

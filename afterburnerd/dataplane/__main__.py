@@ -172,6 +172,8 @@ class DataPlane:
             case orders.OpenPeer():
                 self.worker.open_peer(mmap.mmap(fds[0], 0), order.outgoing)
                 os.close(fds[0])
+            case orders.OpenBells():
+                self.worker.set_bells(*fds)  # kept open as long as we live
             case orders.Seal():
                 return orders.Done(id=order.id, notices=self.seal(order))
             case orders.Stop():

@@ -582,7 +582,8 @@ struct ab_quic_ring {
     uint64_t version; /* schema version */
     uint64_t slot_bytes; /* bytes of a slot */
     uint64_t slots; /* number of slots, a power of two */
-    uint64_t pad[12]; /* zero */
+    uint64_t asleep; /* 1: the consumer sleeps and wants to be woken; whoever wakes it writes 0 */
+    uint64_t pad[11]; /* zero */
     uint64_t head; /* slots ever written; the producer's cache line */
     uint64_t pad2[15]; /* zero */
     uint64_t tail; /* slots ever consumed; the consumer's cache line */

@@ -355,6 +355,22 @@ fail:
     return NULL;
 }
 
+/* worker_set_bells: the descriptors stay the caller's, and open as long as the worker. */
+static PyObject *worker_set_bells(PyObject *object, PyObject *args)
+{
+    struct worker_object *self = (struct worker_object *)object;
+    int work, news;
+
+    if (!PyArg_ParseTuple(args, "ii", &work, &news) || !enter(object))
+        return NULL;
+    if (!self->port) {
+        PyErr_SetString(PyExc_RuntimeError, "this Worker has no QUIC engine");
+        return NULL;
+    }
+    ab_quic_port_bells(self->port, work, news);
+    Py_RETURN_NONE;
+}
+
 static PyObject *worker_show_connections(PyObject *object, PyObject *arg)
 {
     struct worker_object *self = (struct worker_object *)object;
@@ -451,6 +467,8 @@ static PyMethodDef worker_methods[] = {
     {"open_engine", (PyCFunction)(void (*)(void))worker_open_engine, METH_VARARGS | METH_KEYWORDS,
      "open_engine(commands, events, **settings of struct ab_quic_config): takes QUIC on from here"},
     {"open_peer", worker_open_peer, METH_VARARGS, "open_peer(ring, outgoing): packets to or from another worker"},
+    {"set_bells", worker_set_bells, METH_VARARGS,
+     "set_bells(work, news): eventfds by which supervisor and engine wake one another"},
     {"show_connections", worker_show_connections, METH_O, "show_connections(writable buffer): table of connections"},
     {"set_sleeps", worker_set_sleeps, METH_O, "set_sleeps(bool): sleep when idle instead of spinning"},
     {"set_state", worker_set_state, METH_O, "set_state(WorkerState)"},

@@ -10,6 +10,13 @@ static uint64_t port_deadline(void *port)
     return ab_quic_deadline(p->quic);
 }
 
+static bool port_doze(void *port, bool asleep)
+{
+    struct ab_quic_port *p = port;
+
+    return ab_quic_ring_doze(&p->commands, asleep);
+}
+
 int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const struct ab_quic_config *config,
                      void *commands, uint64_t command_bytes, void *events, uint64_t event_bytes, struct ab_error *err)
 {
@@ -46,12 +53,21 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
                                  .tx = ab_quic_port_tx,
                                  .deadline = port_deadline,
                                  .beat = ab_quic_port_beat,
-                                 .closing = ab_quic_port_closing};
+                                 .closing = ab_quic_port_closing,
+                                 .doze = port_doze,
+                                 .bell = -1};
+    p->news_bell = -1;
     *port = p;
     return 0;
 fail:
     ab_quic_port_free(p);
     return rc;
+}
+
+void ab_quic_port_bells(struct ab_quic_port *p, int work, int news)
+{
+    p->worker->guest.bell = work;
+    p->news_bell = news;
 }
 
 int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool outgoing, struct ab_error *err)

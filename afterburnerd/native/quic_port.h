@@ -59,6 +59,7 @@ struct ab_quic_port_seen {
 struct ab_quic_port {
     struct ab_worker *worker;
     struct ab_quic *quic;
+    int news_bell; /* eventfd: the supervisor sleeps on it, -1: none */
     uint64_t now;  /* of the call that is under way */
     uint32_t slot; /* source of the datagrams under way */
     /* Buffers reserved from source `lead`; outs[i] writes to buffers[i]. */
@@ -99,6 +100,10 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
 /* ab_quic_port_show: rows of all connections go to this memory from here on; it must outlive the port. */
 int ab_quic_port_show(struct ab_quic_port *p, void *memory, uint64_t bytes, struct ab_error *err);
 void ab_quic_port_free(struct ab_quic_port *p);
+
+/* ab_quic_port_bells: eventfds, non-blocking, by which the two sides wake one another when one of them sleeps: `work` is
+ * rung by the supervisor, `news` by us. They must outlive the port. */
+void ab_quic_port_bells(struct ab_quic_port *p, int work, int news);
 
 /* ab_quic_port_peer adds a ring to (`outgoing`) or from another worker; its memory must outlive the port. */
 int ab_quic_port_peer(struct ab_quic_port *p, void *memory, uint64_t bytes, bool outgoing, struct ab_error *err);

@@ -186,9 +186,11 @@ uint32_t ab_quic_port_commands(void *port, uint64_t now)
         if (!ab_quic_ring_take(&p->commands, &command, &body))
             break;
         carry_out(p, &command, body);
-        if (command.kind == AB_QUIC_COMMAND_ADOPT)
-            ab_quic_ring_forget(&p->commands, &command);
         done++;
+        if (command.kind == AB_QUIC_COMMAND_ADOPT) {
+            ab_quic_ring_forget(&p->commands, &command);
+            break; /* the dearest command by far: one in a turn, or many together would hold the others' packets up */
+        }
     }
     p->commands_done += done;
     for (uint32_t i = 0; i < p->from_count; i++)

@@ -11,6 +11,7 @@
 #define AB_QUIC_PORT_PARTS_H
 
 #include <string.h>
+#include <unistd.h>
 
 #include "quic_port.h"
 
@@ -23,6 +24,8 @@ static inline bool ab_quic_port_tell(struct ab_quic_port *p, const struct ab_qui
     if (ab_unlikely(!ab_quic_ring_put(&p->events, e, body)))
         return false;
     p->events_told++;
+    if (ab_unlikely(ab_quic_ring_wakes(&p->events)) && p->news_bell >= 0)
+        (void)!write(p->news_bell, &(uint64_t){1}, sizeof(uint64_t)); /* full: it is rung already */
     return true;
 }
 

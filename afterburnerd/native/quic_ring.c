@@ -115,3 +115,26 @@ bool ab_quic_ring_put(struct ab_quic_ring_end *e, const struct ab_quic_event *he
     __atomic_store_n(&e->ring->head, e->position, __ATOMIC_RELEASE);
     return true;
 }
+
+/* Who goes to sleep and who puts something in each write one word and then read the other's: with a full fence between the
+ * two at least one of them sees what the other wrote. The producer in Python (abi/rings.py) has no fence; between its two
+ * accesses lies more than a store buffer holds, and no sleep is long. */
+bool ab_quic_ring_doze(struct ab_quic_ring_end *e, bool asleep)
+{
+    if (!e->ring || e->broken)
+        return true;
+    __atomic_store_n(&e->ring->asleep, asleep, __ATOMIC_SEQ_CST);
+    if (!asleep || __atomic_load_n(&e->ring->head, __ATOMIC_SEQ_CST) == e->position)
+        return true;
+    __atomic_store_n(&e->ring->asleep, 0, __ATOMIC_RELAXED);
+    return false;
+}
+
+bool ab_quic_ring_wakes(struct ab_quic_ring_end *e)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (ab_likely(!__atomic_load_n(&e->ring->asleep, __ATOMIC_RELAXED)))
+        return false;
+    __atomic_store_n(&e->ring->asleep, 0, __ATOMIC_RELAXED);
+    return true;
+}

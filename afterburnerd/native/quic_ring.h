@@ -49,6 +49,14 @@ void ab_quic_ring_forget(struct ab_quic_ring_end *e, const struct ab_quic_comman
 /* ab_quic_ring_put: false when there is no room or the body is too long for a slot. */
 bool ab_quic_ring_put(struct ab_quic_ring_end *e, const struct ab_quic_event *head, const void *body);
 
+/* ab_quic_ring_doze: the consumer is about to sleep, or (`asleep` false) has woken. False: something has come, do not
+ * sleep. */
+bool ab_quic_ring_doze(struct ab_quic_ring_end *e, bool asleep);
+
+/* ab_quic_ring_wakes: the producer has put something: is the consumer to be woken by its bell? True once for each time
+ * that it went to sleep. */
+bool ab_quic_ring_wakes(struct ab_quic_ring_end *e);
+
 /* Is there anything to take? One load; the line is the producer's and moves only when it writes. */
 static inline bool ab_quic_ring_ready(const struct ab_quic_ring_end *e)
 {

@@ -271,19 +271,34 @@ static uint64_t nap_ns(const struct ab_worker *w)
 static void nap(struct ab_worker *w)
 {
     struct timespec time = {.tv_nsec = (long)nap_ns(w)};
-    struct pollfd fds[AB_MAX_QUEUES];
+    struct pollfd fds[AB_MAX_QUEUES + 1];
+    bool rung = false;
     nfds_t count = 0;
 
+    if (w->guest.ctx && !w->guest.doze(w->guest.ctx, true))
+        return;
     for (uint32_t i = 0; i < w->io_count; i++)
         fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[w->open[i]]), .events = POLLIN};
+    if (w->guest.ctx && w->guest.bell >= 0)
+        fds[count++] = (struct pollfd){.fd = w->guest.bell, .events = POLLIN};
     AB_STAT_ADD(&w->stats->sleeps, 1);
     /* A queue whose device is gone reports an error at once and for ever: then sleep without it. */
     if (ppoll(fds, count, &time, NULL) > 0)
-        for (nfds_t i = 0; i < count; i++)
+        for (nfds_t i = 0; i < count; i++) {
             if (fds[i].revents & (POLLERR | POLLHUP | POLLNVAL)) {
                 ppoll(NULL, 0, &time, NULL);
                 break;
             }
+            rung |= fds[i].revents && fds[i].fd == w->guest.bell;
+        }
+    if (w->guest.ctx) {
+        (void)w->guest.doze(w->guest.ctx, false);
+        if (rung) {
+            uint64_t rings;
+
+            (void)!read(w->guest.bell, &rings, sizeof(rings)); /* non-blocking: another turn would find it rung again */
+        }
+    }
 }
 
 /* A sign of life, and the wall clock: records carry it, and reading it for each burst would cost as much as decoding. A

@@ -26,7 +26,7 @@
 #define AB_WORKER_LEVEL_TURNS 4096 /* turns between two looks at ring levels: they cost cache misses */
 #define AB_WORKER_SLEEP_US 50      /* idle = "sleep": how long to spin before sleeping */
 #define AB_WORKER_NAP_MS 20        /* longest sleep: bounds the answer to a doorbell and the age of a heartbeat */
-#define AB_WORKER_GUEST_NAP_MS 1   /* the same with a guest: nothing wakes a sleeper when a command comes */
+#define AB_WORKER_GUEST_NAP_MS 1   /* the same with a guest: its bell may be missed or missing, its figures want to be fresh */
 
 /* ab_doorbell: a page of its own, written by the supervisor. */
 struct ab_doorbell {
@@ -49,6 +49,9 @@ struct ab_guest {
     void (*beat)(void *ctx, uint64_t now);
     /* A source is about to be closed: nothing of it may be held any more. */
     void (*closing)(void *ctx, uint32_t slot);
+    /* The worker is about to sleep, or (`asleep` false) has woken. False: there is work, it must not. */
+    bool (*doze)(void *ctx, bool asleep);
+    int bell; /* an eventfd that wakes a sleeping worker, -1: none */
 };
 
 enum ab_worker_exit {

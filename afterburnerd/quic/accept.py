@@ -156,6 +156,7 @@ class Acceptor:
         )
         front.receive_datagram(datagram, remote, now)
         if not front.started:
+            front.dismantle()
             return None
         if proven:
             front.validate_path()

@@ -73,9 +73,9 @@ class Connection:
         self.next_seq = 1
         self.tokens: dict[int, bytes] = {c.seq: c.token for c in front.peer_cids() if c.token}
         self.shim: TicketShim | None = (shake.shim if isinstance(shake, Dial) else None) or TicketShim(front)
-        self.began = now
+        self.began = shake.completed_at if shake.completed_at is not None else now
         self.confirmed_at: float | None = None
-        self.routed_at: float | None = None  # by the clock of whoever drives this, which is finer than `now`
+        self.routed_at: float | None = None  # by the handover's clock
 
     def __repr__(self) -> str:
         return f"<Connection {self.number} {self.step.name} {self.remote[0]}:{self.remote[1]}>"

@@ -274,6 +274,13 @@ class Front(QuicConnection):
             self.tls._dec_key = None
             self.tls.key_schedule = None
 
+    def dismantle(self) -> None:
+        """Takes it apart, for good. aioquic's objects refer to one another in circles, 90 KiB of them: left to the garbage
+        collector they would be kept until it has looked at everything that lives, which stops the daemon for longer than an
+        adoption may take."""
+        self.wipe()
+        self.__dict__.clear()
+
     # --- where aioquic would do otherwise ---
 
     def _initialize(self, peer_cid: bytes) -> None:

@@ -5,6 +5,9 @@ fragments (IP_PMTUDISC_PROBE: QUIC forbids it, and the kernel's own idea of the 
 out, only long headers and strays come here. Where it does not, the port is a group of two sockets: a classic BPF program on the
 first byte gives long headers to this one and short headers to the other, which is the worker's (`share`).
 
+Handshakes under way come before fresh ones: where there is more to do than time, some come to an end instead of all timing out.
+So what is there is read at once, what belongs to a connection ID of ours is worked on, and the rest waits its turn, one by one.
+
 Timers are those of the endpoint; the event loop's clock is CLOCK_MONOTONIC, as everywhere.
 """
 
@@ -15,6 +18,7 @@ import errno
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from typing import Final
@@ -22,7 +26,8 @@ from typing import Final
 from .endpoint import Endpoint
 from .tokens import Address
 
-BURST: Final = 64  # datagrams of one wake-up: others have their turn in between
+TURN: Final = 0.005  # seconds of work in one go, about: others have their turn in between
+FRESH: Final = 256  # beginnings of handshakes that wait here, a fifth of a second's work; more are dropped, their senders repeat
 DATAGRAM: Final = 65_535
 RECEIVE_BUFFER: Final = 1 << 20  # bytes: a few hundred first flights
 
@@ -108,7 +113,7 @@ def source_for(host: str) -> str:
 
 
 class KernelPort:
-    """Feeds an endpoint from a socket, and sends what it wants sent. `after` is called when events have come up."""
+    """Feeds an endpoint from a socket, and sends what it wants sent. `after` is called behind each datagram."""
 
     def __init__(self, sock: socket.socket, endpoint: Endpoint, after: Callable[[KernelPort], None]) -> None:
         self.endpoint = endpoint
@@ -120,6 +125,8 @@ class KernelPort:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._fresh: deque[tuple[bytes, Address, int]] = deque()  # read, and not looked at yet
+        self._again: asyncio.Handle | None = None  # set: `_readable` goes on
         self._loop.add_reader(sock.fileno(), self._readable)
 
     def close(self) -> None:
@@ -133,10 +140,11 @@ class KernelPort:
 
     def flush(self) -> None:
         """Sends what waits and arms the timer. Call it after anything was asked of the endpoint."""
-        self._send()
+        self.send()
         self._arm()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """Sends what waits. `flush` is for whoever may have changed timers."""
         if self._closed or not self.endpoint.outgoing:
             return
         waiting, self.endpoint.outgoing = self.endpoint.outgoing, []
@@ -166,32 +174,45 @@ class KernelPort:
             self._after(self)
 
     def _readable(self) -> None:
-        fresh: list[tuple[bytes, Address, int]] = []
-        for _ in range(BURST):
+        until = self._loop.time() + TURN
+        more = self._read(until)
+        while more and self._fresh:
+            self._take(*self._fresh.popleft())
+            more = self._read(until)
+        if self._fresh and self._again is None:
+            self._again = self._loop.call_soon(self._go_on)
+        self._arm()
+
+    def _go_on(self) -> None:
+        self._again = None
+        if not self._closed:
+            self._readable()
+
+    def _read(self, until: float) -> bool:
+        """All that the kernel has. False: it is time for others, who knows what is left."""
+        while self._loop.time() < until:
             try:
                 datagram, control, _, address = self.sock.recvmsg(DATAGRAM, CONTROL)
             except BlockingIOError:
-                break
+                return True
             except ConnectionRefusedError:  # an ICMP error of something sent before; its handshake times out by itself
                 continue
             remote = (address[0], address[1])
             tos = next((int.from_bytes(data, sys.byteorder) for _, kind, data in control if kind in TOS), 0)
             if self.endpoint.knows(datagram):
                 self._take(datagram, remote, tos)
+            elif len(self._fresh) < FRESH:
+                self._fresh.append((datagram, remote, tos))
             else:
-                fresh.append((datagram, remote, tos))
-        # Handshakes under way first: where there is more to do than time, some come to an end instead of all timing out
-        for datagram, remote, tos in fresh:
-            self._take(datagram, remote, tos)
-        self._arm()
+                self.endpoint.counts["initial_dropped"] += 1
+        return False
 
     def _take(self, datagram: bytes, remote: Address, tos: int) -> None:
         self.endpoint.receive(datagram, remote, self._loop.time(), tos)
         # At once: a connection that is complete must not wait for the handshakes behind it, each of which takes a
         # millisecond or more.
-        self._send()
-        if self.endpoint.events:
-            self._after(self)
+        self.send()
+        self._after(self)
 
     def _timeout(self) -> None:
         self._timer = None

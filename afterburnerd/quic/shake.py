@@ -109,6 +109,7 @@ class Shake:
         datagrams = [] if front.finished else [data for data, _ in front.datagrams_to_send(now)]
         ended = front.ended
         if ended is not None and self.state is State.COMPLETE and ended.idle:
+            front.dismantle()
             self.front = None  # nothing more to repeat; whether the connection lives is the engine's to say
         elif ended is not None:
             why = Why.PEER if ended.by_peer else Why.VERSION if ended.no_version else Why.ERROR
@@ -155,7 +156,7 @@ class Shake:
     def release(self) -> None:
         """Drops aioquic's object, and the secrets with it."""
         if self.front is not None:
-            self.front.wipe()
+            self.front.dismantle()
         self.front = None
         self.when = None
         self.early = []

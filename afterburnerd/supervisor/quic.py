@@ -12,8 +12,8 @@ What each of them does stands in its own file of the room `quic`; here they are 
     quic_paths      rings or sockets, worker, queue          quic_news       events of workers, to whom they concern
     quic_seats      the workers, as QUIC sees them           quic_desk       answers to `afterburnerctl`
 
-This one puts them together and turns the wheel. Events are polled: each millisecond and faster while adoptions are under way,
-every 20 ms else. A worker that is gone is known by its pidfd, not from here.
+This one puts them together and turns the wheel. Events are looked for every 20 ms; while handshakes or adoptions are under way
+workers ring when they have some (seat.py). A worker that is gone is known by its pidfd, not from here.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ from afterburnerd.supervisor.quic_ways import Ways
 from afterburnerd.supervisor.refusal import Refusal
 from afterburnerd.supervisor.seat import Seat
 
-FAST = 0.001  # seconds between two looks at events while something is under way
-BRISK = 0.005  # while handshakes are under way: their datagrams wake us by themselves, confirmations are not urgent
+FAST = 0.001  # seconds between two turns while commands wait for room in a ring
 SLOW = 0.02
 CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections at the end
 
@@ -69,7 +68,7 @@ class QuicService(QuicOff):
         self.config = config
         self.device = device
         self._chores = Chores()
-        self._seats = Seats(lambda: self.config, self._seat_changed)
+        self._seats = Seats(lambda: self.config, self._seat_changed, self._told)
         self._paths = Paths(lambda: self.config, device, self._seats)
         self._ways = Ways(watcher, self._chores, self._retry, self._moved)
         self._parts: Parts | None = None  # from `prepare` on
@@ -138,7 +137,12 @@ class QuicService(QuicOff):
         try:
             while True:
                 self._turn(clock())
-                await self._chores.pause(self._pause(clock()))
+                pause = self._pause(clock())
+                if not self._awaits_news:
+                    await self._chores.pause(pause)
+                else:
+                    await self._chores.pause(pause if self._seats.doze() else 0)
+                    self._seats.wake()
         finally:
             ways.cancel()
 
@@ -149,7 +153,7 @@ class QuicService(QuicOff):
 
     def _turn(self, now: float) -> None:
         parts = self.parts
-        if not self._stopping and self._seats.any_up:
+        if self._dials:
             parts.links.turn(now)
         parts.adoptions.turn(now)
         parts.links.push(now)
@@ -158,13 +162,22 @@ class QuicService(QuicOff):
         parts.ports.flush()
 
     def _pause(self, now: float) -> float:
+        """Datagrams wake us by themselves, and so do events that somebody waits for; room in a ring does not."""
         parts = self.parts
         if parts.handover.busy or parts.links.pushing:
             return FAST
-        if parts.ports.shaking:
-            return BRISK
-        due = parts.links.due()
-        return min(SLOW, max(FAST, due - now)) if due is not None else SLOW
+        due = parts.links.due() if self._dials else None
+        return min(SLOW, max(0.0, due - now)) if due is not None else SLOW
+
+    @property
+    def _dials(self) -> bool:
+        return not self._stopping and self._seats.any_up
+
+    @property
+    def _awaits_news(self) -> bool:
+        """Workers are to ring when they have something to tell: an adoption, a confirmation. Fates of messages are looked for
+        at leisure, or a busy connection would cost its worker a system call for each."""
+        return self.parts.handover.busy or self.parts.ports.shaking
 
     async def stop(self) -> None:
         """CONNECTION_CLOSE to everybody, within a bound; the engine sends it."""
@@ -219,12 +232,16 @@ class QuicService(QuicOff):
     # --- what the parts tell -----------------------------------------------------------------------------------------
 
     def port_events(self, port: KernelPort) -> None:
-        """Something came up at a socket: a complete handshake is adopted before the next datagram is looked at."""
-        now, parts = clock(), self.parts
+        """A datagram was worked on: a handshake that is complete is adopted before the next one is looked at, and the answer to
+        an adoption that was not there in time as soon as it is."""
+        parts, fresh = self.parts, bool(port.endpoint.events)
+        if not fresh and not parts.handover.exported:
+            return
+        now = clock()
         parts.adoptions.events(port, now)
         if parts.handover.exported:
-            parts.messenger.look(now)
-        port.flush()
+            parts.messenger.look(now, wait=fresh)
+        port.send()
         self._chores.wake()
 
     def _retry(self) -> None:
@@ -232,6 +249,11 @@ class QuicService(QuicOff):
 
     def _moved(self, number: int, way: Way) -> None:
         self.parts.adoptions.moved(number, way)
+
+    def _told(self) -> None:
+        if self._parts is not None:
+            self._parts.messenger.look(clock())
+            self._chores.wake()
 
     def _seat_changed(self, seat: Seat, is_up: bool) -> None:
         if self._parts is None:

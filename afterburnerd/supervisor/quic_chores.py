@@ -29,7 +29,11 @@ class Chores:
         self._bell.set()
 
     async def pause(self, seconds: float) -> None:
-        """Until somebody rings, at most so long."""
+        """Until somebody rings, at most so long; whatever else is ready has its turn in any case."""
+        if seconds <= 0:
+            self._bell.clear()
+            await asyncio.sleep(0)
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._bell.wait()

@@ -4,12 +4,14 @@
     `submit` ──► Link ──► give ──► handover's SEND                                             number ──► link
     engine's word on a message ──► done, refused ──► Link ──► push(): offered again where there was no room
 
-A turn looks only at links that are not open, and at those whose messages were pushed back: 4,096 open ones cost nothing. At most
-DIALS_MAX handshakes of ours are under way at once, so a restart of a data plane with many links does not drown in its own dials.
+A turn looks only at links whose time to be dialled has come, and at those whose messages were pushed back: 4,096 open ones cost
+nothing. At most DIALS_MAX handshakes of ours are under way at once, so a restart of a data plane with many links does not drown in
+its own dials, and a turn begins a few, so that those under way are not kept waiting by fresh ones.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -36,6 +38,7 @@ from afterburnerd.supervisor.quic_ways import Ways
 from afterburnerd.supervisor.refusal import Refusal
 
 DIALS_MAX = 64  # dials under way at once: 100 ms of work, far below any timeout
+DIALS_TURN = 4  # begun in one turn: 2 ms
 MESSAGE_MAX = 65_536  # bytes: AB_QUIC_PORT_MESSAGE of native/quic_port.h
 FAILURES_SAID = 3  # more of the same says nothing new; `afterburnerctl connections` has it
 
@@ -61,7 +64,9 @@ class Links:
         self._chores = chores
         self.all: dict[str, Link] = {}
         self._pushed: dict[str, Link] = {}  # with messages that an engine had no room for
-        self._restless: dict[str, Link] = {}  # those that are not open
+        self._wanting: list[tuple[float, int, Link]] = []  # a heap: when they want to be dialled
+        self._order = itertools.count()  # of equals in it
+        self._dialling: set[str] = set()
         self._of: dict[int, Link] = {}  # by number of the handshake or connection
         self._early: dict[int, tuple[EarlyMessage, ...]] = {}  # what a handshake took with it in 0-RTT
         self._tokens = itertools.count(1)
@@ -101,11 +106,19 @@ class Links:
         self._chores.wake()
 
     def _add(self, link: Link) -> None:
-        self.all[link.name] = self._restless[link.name] = link
+        self.all[link.name] = link
+        self._rest(link)
+
+    def _rest(self, link: Link) -> None:
+        """Until it wants to be dialled again."""
+        self._dialling.discard(link.name)
+        due = link.due()
+        if due is not None and self.all.get(link.name) is link:
+            heapq.heappush(self._wanting, (due, next(self._order), link))
 
     def drop(self, name: str, code: int, reason: str) -> None:
         link = self.all.pop(name)
-        self._restless.pop(name, None)
+        self._dialling.discard(name)
         link.close()
         if link.number is not None:
             self._ports.close_number(link.number, code, reason)
@@ -117,16 +130,13 @@ class Links:
     # --- a turn ---
 
     def turn(self, now: float) -> None:
-        """Dials those that want it."""
-        if not self._restless:
-            return
-        under_way = sum(link.state is LinkState.DIALLING for link in self._restless.values())
-        for link in list(self._restless.values()):
-            if under_way >= DIALS_MAX:
-                return
-            if not link.wants_dial(now):
-                continue
-            under_way += 1
+        """Dials some of those that want it."""
+        begun = 0
+        while self._wanting and self._wanting[0][0] <= now and len(self._dialling) < DIALS_MAX and begun < DIALS_TURN:
+            link = heapq.heappop(self._wanting)[2]
+            if self.all.get(link.name) is not link or not link.wants_dial(now):
+                continue  # dropped meanwhile
+            begun += 1
             if not self._places.free:
                 self._cannot(
                     link, f"all {self._places.each * self._places.workers} places are taken (quic.connections)", now
@@ -140,6 +150,7 @@ class Links:
             early = link.early() if self._config().quic.early_data else ()
             dial = port.endpoint.dial(link.target, now, messages=early, settings=self._settings())
             link.dialling(dial.number)
+            self._dialling.add(link.name)
             self._of[dial.number] = link
             self._ways.find(dial.number, dial.remote[0], port)
             port.flush()
@@ -150,10 +161,11 @@ class Links:
             say(messages.QUIC_DIAL_FAILED, name=link.name, reason=reason)
         link.dialling(0)
         link.ended(now)
+        self._rest(link)
 
     def due(self) -> float | None:
-        """When a turn has something to dial."""
-        return min((d for link in self._restless.values() if (d := link.due()) is not None), default=None)
+        """When a turn has something to dial. With as many under way as may be, the end of one brings a turn."""
+        return self._wanting[0][0] if self._wanting and len(self._dialling) < DIALS_MAX else None
 
     def push(self, now: float) -> None:
         """Messages that an engine had no room for, once more."""
@@ -230,7 +242,7 @@ class Links:
             identity=base58.encode(connection.peer) if connection.peer else "none",
             took=f"{ms:.1f} ms",
         )
-        self._restless.pop(link.name, None)
+        self._dialling.discard(link.name)
         link.opened(self._early.pop(connection.number, ()), lambda m: self._give(connection, m), now)
         self._note_pushed(link)
 
@@ -247,6 +259,7 @@ class Links:
             if link.failures < FAILURES_SAID:
                 say(messages.QUIC_DIAL_FAILED, name=link.name, reason=reason)
             link.ended(now)
+            self._rest(link)
 
     def closed(self, news: Closed, now: float) -> None:
         number = news.connection.number
@@ -259,8 +272,7 @@ class Links:
             if link.state is not LinkState.CLOSED:
                 say(messages.QUIC_LOST, name=link.name, reason=reason)
             link.ended(now, ours=ours)
-            if self.all.get(link.name) is link:
-                self._restless[link.name] = link
+            self._rest(link)
             self._chores.wake()
 
 

@@ -4,7 +4,7 @@
                        └───► anything else: handover.event ──► news ──► link, journal, trace, path
 
 While a worker has an adoption to answer it is waited for a moment, because a worker that spins answers within microseconds, and
-a turn of the event loop would cost more than that.
+a turn of the event loop would cost more than that. One that had to be woken is waited for asleep: it may need our processor.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from afterburnerd.supervisor.quic_ports import Ports
 from afterburnerd.supervisor.quic_seats import Seats
 
 EAGER = 0.0002  # seconds that are spent looking for the answer to an adoption: a worker that spins has it in a tenth of that
+PATIENT = 0.0005  # the same, of a worker that slept: it is waited for without spinning
 
 
 class Messenger:
@@ -39,9 +40,10 @@ class Messenger:
         self._handover = handover
         self._tracer = tracer
 
-    def look(self, now: float) -> None:
-        """Events that are there; while a worker has an adoption to answer, it is waited for a moment."""
-        until = clock() + EAGER
+    def look(self, now: float, *, wait: bool = False) -> None:
+        """Events that are there; with `wait`, and while a worker has an adoption to answer, it is waited for a moment."""
+        began = clock()
+        until = began + EAGER
         while True:
             told = False
             for event, body in self._seats.take():
@@ -51,7 +53,14 @@ class Messenger:
                 else:
                     self._handover.event(event, body, now)
             self.tell(now)
-            if not told and not (self._handover.exported and clock() < until):
+            if told:
+                continue
+            if not wait or not self._handover.exported:
+                return
+            if self._seats.sleeping:
+                until = began + PATIENT
+                self._seats.await_news(max(0.0, until - clock()))
+            if clock() >= until:
                 return
 
     def _stray(self, body: bytes) -> None:

@@ -10,6 +10,7 @@ before them. A ring that makes no sense means that its worker is not to be belie
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterator
 
 from afterburnerd.abi.layout import QuicEvent
@@ -23,9 +24,12 @@ from afterburnerd.supervisor.seat import Seat
 class Seats:
     """By index of worker."""
 
-    def __init__(self, config: Callable[[], Config], changed: Callable[[Seat, bool], None]) -> None:
+    def __init__(
+        self, config: Callable[[], Config], changed: Callable[[Seat, bool], None], told: Callable[[], None]
+    ) -> None:
         self._config = config
         self._changed = changed
+        self._told = told  # some worker rang: it has events
         self._crossings = Crossings()
         self._seats: dict[int, Seat] = {}
         self.keepers: list[Keeper] = []
@@ -39,7 +43,9 @@ class Seats:
         config = self._config()
         seat = self._seats.get(worker)
         if seat is None:
-            seat = self._seats[worker] = Seat(config.daemon.name, worker, config.quic, self._changed, self._crossings)
+            seat = self._seats[worker] = Seat(
+                config.daemon.name, worker, config.quic, self._changed, self._told, self._crossings
+            )
         seat.config = config.quic
         seat.workers = len(config.workers)
         return seat
@@ -61,6 +67,35 @@ class Seats:
                 if keeper is not None:
                     keeper.restart(f"its event ring is broken: {error}", keeper.plane)
                 seat.down()
+
+    # --- sleep and waking ---
+
+    def doze(self) -> bool:
+        """Workers ring from here on when they have something to tell. False: there is something already."""
+        if all([seat.doze() for seat in self._seats.values()]):
+            return True
+        self.wake()
+        return False
+
+    def wake(self) -> None:
+        for seat in self._seats.values():
+            seat.wake()
+
+    @property
+    def sleeping(self) -> bool:
+        """Some worker slept when it was given its latest command."""
+        return any(seat.woke for seat in self._seats.values())
+
+    def await_news(self, seconds: float) -> None:
+        """Waits for a bell, asleep. The event loop stands still meanwhile, so not for long."""
+        bells = [seat.news_bell for seat in self._seats.values() if seat.news_bell >= 0]
+        if not self.doze():
+            return
+        rung, _, _ = select.select(bells, [], [], seconds)
+        self.wake()
+        for seat in self._seats.values():
+            if seat.news_bell in rung:
+                seat.silence()
 
     def close(self) -> None:
         """No worker lives any more."""

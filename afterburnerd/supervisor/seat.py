@@ -5,12 +5,17 @@
     death     ──► seat.down()        the rings go with the process; what it had is lost
     end       ──► seat.close()       the table of connections, which outlives processes, goes too
 
+Whoever sleeps is woken: a worker with `idle = "sleep"` by us when a command is put, we by a worker where something is awaited
+(`doze`). A worker that spins makes no system call for it, and none makes one for what nobody waits for.
+
 Secrets of connections lie in the command ring until the engine has consumed them, so its memory is anonymous, and a new
 process never sees the rings of a dead one.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable
 
@@ -44,7 +49,13 @@ class Seat:
     """Of one worker. Implements `Engine` of quic/handover.py while the process lives."""
 
     def __init__(
-        self, name: str, worker: int, config: Quic, changed: Callable[[Seat, bool], None], crossings: Crossings
+        self,
+        name: str,
+        worker: int,
+        config: Quic,
+        changed: Callable[[Seat, bool], None],
+        told: Callable[[], None],
+        crossings: Crossings,
     ) -> None:
         self._name = name  # of the daemon's shared memory
         self._worker = worker
@@ -52,11 +63,15 @@ class Seat:
         self.workers = 1  # how many there are
         self._crossings = crossings
         self._changed = changed  # called with True when it can adopt, with False when it is gone
+        self._told = told  # called when the worker rang, because there are events
         self._rings: list[Ring] = []
         self._commands: Producer | None = None
         self._events: Consumer | None = None
         self._table: Table | None = None
         self._is_up = False
+        self._work_bell = self._news_bell = -1  # eventfds: rung by us, by the engine
+        self._loop: asyncio.AbstractEventLoop | None = None  # that listens to the news bell
+        self.woke = False  # the worker slept when the latest command was put: its answer takes a while longer
 
     @property
     def worker(self) -> int:
@@ -74,6 +89,8 @@ class Seat:
         events = Ring.create("events", EVENT_SLOTS, QUIC_EVENT_BYTES)
         self._rings.append(events)
         await plane.order(self.order(), (commands.fd, events.fd, self._shown().fd), 30.0)
+        self._work_bell, self._news_bell = (os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in range(2))
+        await plane.order(orders.OpenBells(), (self._work_bell, self._news_bell))
         for order, fd in self._crossings.of(self._worker, self.workers):
             await plane.order(order, (fd,))
         self._commands, self._events = Producer(commands), Consumer(events)
@@ -119,6 +136,8 @@ class Seat:
     def up(self) -> None:
         if self._commands is not None and not self._is_up:
             self._is_up = True
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._news_bell, self._rung)
             self._changed(self, True)
 
     def down(self) -> None:
@@ -129,9 +148,45 @@ class Seat:
         for ring in self._rings:
             ring.close()
         self._rings.clear()
+        if self._loop is not None:
+            self._loop.remove_reader(self._news_bell)
+            self._loop = None
+        for bell in (self._work_bell, self._news_bell):
+            if bell >= 0:
+                os.close(bell)
+        self._work_bell = self._news_bell = -1
 
     def put(self, command: QuicCommand, body: bytes | bytearray) -> bool:
-        return self._commands is not None and self._commands.put(command, body)
+        if self._commands is None or not self._commands.put(command, body):
+            return False
+        self.woke = self._commands.wakes()
+        if self.woke:
+            os.eventfd_write(self._work_bell, 1)
+        return True
+
+    # --- sleep and waking ---
+
+    def doze(self) -> bool:
+        """The worker rings from here on. False: there are events already."""
+        return self._events is None or self._events.doze()
+
+    def wake(self) -> None:
+        if self._events is not None:
+            self._events.wake()
+
+    @property
+    def news_bell(self) -> int:
+        """-1: there is none."""
+        return self._news_bell
+
+    def silence(self) -> None:
+        """The bell has been heard."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._news_bell)
+
+    def _rung(self) -> None:
+        self.silence()
+        self._told()
 
     def take(self) -> list[tuple[QuicEvent, bytes]]:
         """Events that are there. RingBroken: the worker is not to be believed any more."""
