@@ -1,4 +1,4 @@
-"""Log-linear histograms, read: the arithmetic of hist.h on words that were copied out of shared memory.
+"""Log-linear histograms, read, and written where Python is the writer: the arithmetic of hist.h on words that were copied out of shared memory.
 
     value   0..2^sub_bits - 1    bucket = value                       (exact)
     above                        e = bit length - sub_bits - 1;  bucket = (e << sub_bits) + (value >> e)
@@ -16,6 +16,27 @@ from itertools import accumulate
 import msgspec
 
 from .description import Geometry
+
+
+def index_of(geometry: Geometry, value: int) -> int:
+    """The bucket that a value falls into."""
+    bits = geometry.sub_bits
+    if value < 1 << bits:
+        return value
+    if value >> geometry.max_bits:
+        return geometry.buckets - 1
+    e = value.bit_length() - 1 - bits
+    return (e << bits) + (value >> e)
+
+
+def record(geometry: Geometry, words: memoryview, value: int) -> None:
+    """Adds a value to a histogram of ours in shared memory; `words` (format 'Q') begin with its count. Single writer."""
+    bucket = 4 + index_of(geometry, value)
+    words[bucket] += 1
+    words[1] += value
+    words[2] = min(words[2], value) if words[0] else value
+    words[3] = max(words[3], value)
+    words[0] += 1
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -52,13 +73,7 @@ class Histogram(msgspec.Struct, frozen=True):
         return ((1 << bits) + (index & ((1 << bits) - 1))) << e
 
     def index(self, value: int) -> int:
-        bits = self.geometry.sub_bits
-        if value < 1 << bits:
-            return value
-        if value >> self.geometry.max_bits:
-            return self.geometry.buckets - 1
-        e = value.bit_length() - 1 - bits
-        return (e << bits) + (value >> e)
+        return index_of(self.geometry, value)
 
     def quantile(self, q: float) -> int:
         """Smallest bucket edge at or below which a share `q` (0..1) of the values lies; at most 3.2 % above it."""

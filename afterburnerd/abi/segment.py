@@ -168,6 +168,12 @@ class Segment:
         view, word = self.words(block, index), self._fields[block][name].word
         view[word] = (view[word] + value) & 0xFFFF_FFFF_FFFF_FFFF
 
+    def record(self, block: str, index: int, name: str, value: int) -> None:
+        """Adds a value to a histogram."""
+        words = self.words(block, index)
+        with words[self._fields[block][name].word :] as histogram:
+            record(self.description.histogram, histogram, value)
+
     def get(self, block: str, index: int, name: str) -> int:
         value: int = self.words(block, index)[self._fields[block][name].word]
         return value

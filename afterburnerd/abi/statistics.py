@@ -167,6 +167,13 @@ DAEMON = Block(
             "by how much the supervisor's latest tick came late",
             "supervisor_tick_lag_seconds",
         ),
+        Stat(
+            "quic_adoption",
+            "histogram",
+            "ns",
+            "time from the completion of a QUIC handshake until XDP gives the connection's packets to its worker",
+            "quic_adoption_seconds",
+        ),
     ),
 )
 
@@ -469,6 +476,13 @@ WORKER = Block(
         Stat("quic_slots_used", "gauge", "", "message slots in use", "quic_message_slots_used"),
         Stat("quic_memory_bytes", "gauge", "bytes", "memory of the QUIC engine", "quic_memory_bytes"),
         Stat("gap", "histogram", "ns", "time between two turns of the loop", "worker_loop_gap_seconds"),
+        Stat(
+            "adoption",
+            "histogram",
+            "ns",
+            "time for which the adoption of a QUIC connection held the loop up",
+            "worker_adoption_pause_seconds",
+        ),
         Stat(
             "latency",
             "histogram",

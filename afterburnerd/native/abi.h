@@ -631,9 +631,10 @@ struct ab_stats_daemon {
     uint64_t cpu_ns; /* processor time that the supervisor has used [ns] */
     uint64_t rss_bytes; /* resident memory of the supervisor [bytes] */
     uint64_t event_lag_ns; /* by how much the supervisor's latest tick came late [ns] */
-    uint64_t pad[6];
+    struct ab_hist quic_adoption; /* time from the completion of a QUIC handshake until XDP gives the connection's packets to its worker [ns] */
+    uint64_t pad[2];
 };
-_Static_assert(sizeof(struct ab_stats_daemon) == 256, "struct ab_stats_daemon changed size");
+_Static_assert(sizeof(struct ab_stats_daemon) == 9472, "struct ab_stats_daemon changed size");
 
 /* verdicts of the XDP program, summed over the processors; written by the supervisor alone */
 struct ab_stats_xdp {
@@ -739,10 +740,11 @@ struct ab_stats_worker {
     uint64_t quic_slots_used; /* message slots in use */
     uint64_t quic_memory_bytes; /* memory of the QUIC engine [bytes] */
     struct ab_hist gap; /* time between two turns of the loop [ns] */
+    struct ab_hist adoption; /* time for which the adoption of a QUIC connection held the loop up [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[7];
+    uint64_t pad[3];
 };
-_Static_assert(sizeof(struct ab_stats_worker) == 19200, "struct ab_stats_worker changed size");
+_Static_assert(sizeof(struct ab_stats_worker) == 28416, "struct ab_stats_worker changed size");
 
 /* one receive and transmit queue as its worker sees it; written by the data plane alone */
 struct ab_stats_queue {

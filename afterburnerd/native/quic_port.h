@@ -101,8 +101,8 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
 int ab_quic_port_show(struct ab_quic_port *p, void *memory, uint64_t bytes, struct ab_error *err);
 void ab_quic_port_free(struct ab_quic_port *p);
 
-/* ab_quic_port_bells: eventfds, non-blocking, by which the two sides wake one another when one of them sleeps: `work` is
- * rung by the supervisor, `news` by us. They must outlive the port. */
+/* ab_quic_port_bells: eventfds, non-blocking, by which the two sides wake one another when one of them sleeps: `work`
+ * is rung by the supervisor, `news` by us. They must outlive the port. */
 void ab_quic_port_bells(struct ab_quic_port *p, int work, int news);
 
 /* ab_quic_port_peer adds a ring to (`outgoing`) or from another worker; its memory must outlive the port. */

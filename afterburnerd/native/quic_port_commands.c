@@ -189,6 +189,7 @@ uint32_t ab_quic_port_commands(void *port, uint64_t now)
         done++;
         if (command.kind == AB_QUIC_COMMAND_ADOPT) {
             ab_quic_ring_forget(&p->commands, &command);
+            ab_hist_add(&p->worker->stats->adoption, ab_now_ns() - now, 1); /* `now` is when the turn began */
             break; /* the dearest command by far: one in a turn, or many together would hold the others' packets up */
         }
     }

@@ -116,9 +116,9 @@ bool ab_quic_ring_put(struct ab_quic_ring_end *e, const struct ab_quic_event *he
     return true;
 }
 
-/* Who goes to sleep and who puts something in each write one word and then read the other's: with a full fence between the
- * two at least one of them sees what the other wrote. The producer in Python (abi/rings.py) has no fence; between its two
- * accesses lies more than a store buffer holds, and no sleep is long. */
+/* Who goes to sleep and who puts something in each write one word and then read the other's: with a full fence between
+ * the two at least one of them sees what the other wrote. The producer in Python (abi/rings.py) has no fence; between
+ * its two accesses lies more than a store buffer holds, and no sleep is long. */
 bool ab_quic_ring_doze(struct ab_quic_ring_end *e, bool asleep)
 {
     if (!e->ring || e->broken)

@@ -245,15 +245,16 @@ static uint32_t serve(struct ab_worker *w, struct ab_io *io, uint16_t queue)
 static uint32_t serve_with_guest(struct ab_worker *w)
 {
     struct ab_guest *g = &w->guest;
-    uint32_t moved = g->commands(g->ctx, w->now), received[AB_MAX_QUEUES], sent = 0;
+    uint32_t asked = g->commands(g->ctx, w->now), received[AB_MAX_QUEUES], moved = 0, sent = 0;
 
     for (uint32_t i = 0; i < w->io_count; i++)
         moved += received[i] = serve(w, w->ios[w->open[i]], w->open[i]);
+    w->received = moved;
     if (g->deadline(g->ctx) <= w->now)
         sent = g->tx(g->ctx, w->now);
     for (uint32_t i = 0; i < w->io_count; i++)
         ab_io_flush(w->ios[w->open[i]], received[i] + sent);
-    return moved + sent;
+    return asked + moved + sent;
 }
 
 /* How long an idle worker may sleep. */
@@ -268,9 +269,9 @@ static uint64_t nap_ns(const struct ab_worker *w)
 }
 
 /* Idle and allowed to sleep: wait for a packet, not for long, so that doorbell, heartbeat and timers stay fresh. */
-static void nap(struct ab_worker *w)
+static void nap(struct ab_worker *w, uint64_t ns)
 {
-    struct timespec time = {.tv_nsec = (long)nap_ns(w)};
+    struct timespec time = {.tv_nsec = (long)ns};
     struct pollfd fds[AB_MAX_QUEUES + 1];
     bool rung = false;
     nfds_t count = 0;
@@ -315,9 +316,9 @@ uint32_t ab_worker_turn(struct ab_worker *w)
     uint64_t before = w->now, gap;
     uint32_t moved = 0;
 
-    if (w->guest.ctx)
+    if (w->guest.ctx) {
         moved = serve_with_guest(w);
-    else
+    } else {
         for (uint32_t i = 0; i < w->io_count; i++) {
             struct ab_io *io = w->ios[w->open[i]];
             uint32_t count = serve(w, io, w->open[i]);
@@ -325,6 +326,8 @@ uint32_t ab_worker_turn(struct ab_worker *w)
             ab_io_flush(io, count);
             moved += count;
         }
+        w->received = moved;
+    }
     w->now = ab_now_ns();
     gap = w->now - before;
     AB_STAT_ADD(&s->turns, 1);
@@ -334,8 +337,9 @@ uint32_t ab_worker_turn(struct ab_worker *w)
     if (moved) {
         AB_STAT_ADD(&s->busy_turns, 1);
         AB_STAT_ADD(&s->busy_ns, gap);
-        w->busy_at = w->now;
     }
+    if (w->received)
+        w->busy_at = w->now;
     if (ab_unlikely(++w->round % AB_WORKER_BEAT_TURNS == 0)) {
         beat(w);
         if (w->guest.ctx)
@@ -359,9 +363,11 @@ enum ab_worker_exit ab_worker_run(struct ab_worker *w, uint64_t turns)
     ab_worker_enter(w);
     for (uint64_t left = turns;;) {
         if (ab_worker_turn(w) == 0) {
-            if (w->sleeps && w->now - w->busy_at > AB_WORKER_SLEEP_US * 1000ull) {
+            uint64_t ns = w->sleeps && w->now - w->busy_at > AB_WORKER_SLEEP_US * 1000ull ? nap_ns(w) : 0;
+
+            if (ns > AB_WORKER_SLEEP_US * 1000ull) {
                 beat(w);
-                nap(w);
+                nap(w, ns);
                 w->now = ab_now_ns(); /* sleep is neither run time nor a gap */
                 beat(w);
             } else {

@@ -24,9 +24,10 @@
 #define AB_WORKER_BURST 64
 #define AB_WORKER_BEAT_TURNS 64    /* turns between two heartbeats */
 #define AB_WORKER_LEVEL_TURNS 4096 /* turns between two looks at ring levels: they cost cache misses */
-#define AB_WORKER_SLEEP_US 50      /* idle = "sleep": how long to spin before sleeping */
+#define AB_WORKER_SLEEP_US 50      /* idle = "sleep": how long to spin behind a packet, and ahead of what is due */
 #define AB_WORKER_NAP_MS 20        /* longest sleep: bounds the answer to a doorbell and the age of a heartbeat */
-#define AB_WORKER_GUEST_NAP_MS 1   /* the same with a guest: its bell may be missed or missing, its figures want to be fresh */
+#define AB_WORKER_GUEST_NAP_MS                                                                                         \
+    1 /* the same with a guest: its bell may be missed or missing, its figures want to be fresh */
 
 /* ab_doorbell: a page of its own, written by the supervisor. */
 struct ab_doorbell {
@@ -67,7 +68,8 @@ struct ab_worker {
     uint16_t index;                   /* number of this worker */
     uint32_t round;                   /* turns, for what is done only now and then */
     uint64_t now;                     /* CLOCK_MONOTONIC at the end of the latest turn */
-    uint64_t busy_at;                 /* the same, of the latest turn that moved a packet */
+    uint64_t busy_at;                 /* the same, of the latest turn that received a packet */
+    uint32_t received;                /* packets of the latest turn */
     uint64_t real_offset_ns;          /* CLOCK_REALTIME - CLOCK_MONOTONIC, as of the latest heartbeat */
     uint64_t bell_seen;               /* doorbell word that was last answered */
     const struct ab_doorbell *bell;

@@ -123,6 +123,8 @@ def priority(level: int) -> int:
 
 def printable(text: str) -> str:
     """Control characters as escapes, but for line feeds and tabs."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 

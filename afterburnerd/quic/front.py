@@ -102,6 +102,7 @@ class FrontSettings(msgspec.Struct, frozen=True):
     datagram_size: int = INITIAL_MIN  # bytes of our handshake datagrams: fits every path
     tell_secrets: Callable[[str], None] | None = None  # for a key log: lines with the handshake's secrets
     first_version: int = VERSION_1  # client: what it begins with; another one makes a server negotiate
+    clock: Callable[[], float] | None = None  # for figures alone: when exactly a handshake was complete
 
 
 class Front(QuicConnection):
@@ -134,6 +135,7 @@ class Front(QuicConnection):
         self.offered: tuple[int, ...] | None = (
             None  # client: versions that the server negotiates for; None: it need not
         )
+        self.complete_at: float | None = None  # by the settings' clock
         super().__init__(
             configuration=QuicConfiguration(
                 alpn_protocols=list(settings.alpn),
@@ -305,6 +307,8 @@ class Front(QuicConnection):
                 early.teardown()  # RFC 9001 4.9.3
         else:
             self.secrets.receive = secret
+        if self.secrets.complete() and self.settings.clock is not None:
+            self.complete_at = self.settings.clock()
 
     def _serialize_transport_parameters(self) -> bytes:
         server = not self._is_client

@@ -49,7 +49,7 @@ from .shake import Shake, State
 from .tickets import CryptoViolation
 from .tokens import Address, unpacked
 
-STOCK: Final = 4  # connection IDs handed over at adoption, the handshake's among them
+STOCK: Final = 6  # connection IDs handed over at adoption, the handshake's among them: four for the peer, as many as ours keep, two in reserve
 STOCK_MAX: Final = 8  # that one CIDS_LOW is answered with
 # A client's engine repeats nothing before the handshake is confirmed (RFC 9002 6.2.1), so a server that died in between would
 # be noticed by the idle timeout only. A live one confirms within a round trip and repeats it; as long as a handshake may take.

@@ -27,7 +27,9 @@ from .endpoint import Endpoint
 from .tokens import Address
 
 TURN: Final = 0.005  # seconds of work in one go, about: others have their turn in between
-FRESH: Final = 256  # beginnings of handshakes that wait here, a fifth of a second's work; more are dropped, their senders repeat
+FRESH: Final = (
+    256  # beginnings of handshakes that wait here, a fifth of a second's work; more are dropped, their senders repeat
+)
 DATAGRAM: Final = 65_535
 RECEIVE_BUFFER: Final = 1 << 20  # bytes: a few hundred first flights
 

@@ -116,7 +116,7 @@ class Shake:
             self._fail(Failure(why, ended.code, ended.reason, ended.frame_type is None))
         elif front.complete and self.state is State.SHAKING:
             self.state = State.COMPLETE
-            self.completed_at = now
+            self.completed_at = front.complete_at or now
             self._completed(front, now)
         return datagrams
 

@@ -10,6 +10,7 @@ token shown to the wrong one costs a handshake.
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections import OrderedDict
@@ -120,6 +121,7 @@ def packed(address: Address) -> bytes:
     return found.packed
 
 
+@functools.lru_cache(4096)  # addresses of peers, of some packets each
 def packed_mapped(host: str) -> bytes:
     """16 bytes: IPv4 is mapped into ::ffff:0:0/96, as everywhere between the processes."""
     data = packed((host, 0))

@@ -33,6 +33,7 @@ from afterburnerd.observe import messages
 from afterburnerd.observe.exporter import Exporter, ExporterError
 from afterburnerd.observe.log import say
 from afterburnerd.observe.notify import Notifier
+from afterburnerd.supervisor import garbage
 from afterburnerd.supervisor.control import ControlServer
 from afterburnerd.supervisor.device import Device
 from afterburnerd.supervisor.follow import Follower
@@ -138,6 +139,7 @@ class Daemon:
         ]
         if self.quic.wanted:
             self._tasks.append(self._spawn(self.quic.run(), "quic"))
+        garbage.settle()
         tell(self._notifier.ready, self.board.text())
         self.board.say_state()
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 
 from afterburnerd.abi.layout import Cid, Path
-from afterburnerd.config import Config
+from afterburnerd.config import Config, Quic
 from afterburnerd.net import selftest
 from afterburnerd.net.facts import Path as Way
 from afterburnerd.net.selftest import Verdict
@@ -43,6 +43,7 @@ class Paths:
         self._seats = seats
         self._halves: dict[Address, tuple[int, int]] = {}  # shared ports: worker and slot of the other half
         self._verdict: Verdict | None = None  # of the self-test of AF_XDP, where something depends on it
+        self._chosen: tuple[tuple[Quic, str, Verdict | None], Backend] | None = None  # from what, and what
         self.testing = False
 
     # --- rings or sockets ---
@@ -60,7 +61,10 @@ class Paths:
             self.testing = False
 
     def backend(self) -> Backend:
-        return choose(self._config().quic, self._device.rung, self._verdict)
+        facts = (self._config().quic, self._device.rung, self._verdict)
+        if self._chosen is None or any(a is not b for a, b in zip(self._chosen[0], facts, strict=True)):
+            self._chosen = (facts, choose(*facts))
+        return self._chosen[1]
 
     # --- the path of a connection ---
 
@@ -99,6 +103,8 @@ class Paths:
     def _queue_of(self, port: KernelPort, remote: Address) -> tuple[int, int]:
         """Worker and slot of the queue on which the handshake's packets came in."""
         assert self._device.program is not None
+        if len(self._seats.keepers) == 1 == len(self._seats.keepers[0].queues):
+            return self._seats.keepers[0].index, 0  # nothing to choose
         flow = self._device.program.flow((ip_address(remote[0]), remote[1]), (ip_address(port.local[0]), port.local[1]))
         queue = flow.rx_queue if flow is not None else 0
         for keeper in self._seats.keepers:

@@ -72,7 +72,8 @@ class Seats:
 
     def doze(self) -> bool:
         """Workers ring from here on when they have something to tell. False: there is something already."""
-        if all([seat.doze() for seat in self._seats.values()]):
+        asleep = [seat.doze() for seat in self._seats.values()]  # every one, also where the first has something
+        if all(asleep):
             return True
         self.wake()
         return False
