@@ -27,6 +27,7 @@ import msgspec
 
 from . import shm
 from .description import Block, Description, Field, Info, describe
+from .histogram import record
 from .layout import MAGIC, VERSION
 from .layout import Segment as Header
 from .process import Identity

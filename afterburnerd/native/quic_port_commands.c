@@ -3,6 +3,7 @@
  *
  * A turn carries out at most AB_QUIC_PORT_COMMANDS, and none while the event ring has no room for its answer. The bytes
  * of ADOPT are wiped from the ring before the supervisor may write there again: they hold secrets. */
+#include "hist.h"
 #include "quic_port_parts.h"
 
 #define LEAST_MTU 1200 /* RFC 9000 14 */

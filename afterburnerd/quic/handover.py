@@ -25,6 +25,7 @@ connection is in connection.py; what others want to know stands in `news` (news.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from ..abi.layout import (
@@ -69,9 +70,10 @@ class Routes(Protocol):
 class Handover:
     """All connections from their completion on."""
 
-    def __init__(self, realm: Realm, routes: Routes) -> None:
+    def __init__(self, realm: Realm, routes: Routes, clock: Callable[[], float] | None = None) -> None:
         self.realm = realm
         self.routes = routes
+        self._clock = clock  # for figures alone: when exactly `cids` was written
         self.connections: dict[int, Connection] = {}
         self.news: list[News] = []
         self.commands = Commands()
@@ -277,6 +279,7 @@ class Handover:
             self._gone(connection, now, None, CONNECTION_REFUSED, reason=str(error))
             return
         connection.step = Step.ROUTED
+        connection.routed_at = self._clock() if self._clock is not None else now
         for token in connection.tokens.values():
             self.realm.reset_tokens.add(token, connection.number)
         self.news.append(Opened(connection))

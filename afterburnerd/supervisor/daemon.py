@@ -66,7 +66,9 @@ class Daemon:
         changing = asyncio.Lock()
         self.segment = segment
         self.device = Device(loaded.config, watcher.facts)
-        self.quic = quic_of(loaded.config, self.device, watcher)
+        self.quic = quic_of(
+            loaded.config, self.device, watcher, lambda ns: segment.record("daemon", 0, "quic_adoption", ns)
+        )
         self.workers = Workers(loaded.config, self.device, watcher, segment, self._spawn, self.quic)
         self.board = StatusBoard(self.device, self.workers, watcher, segment, notifier)
         self.workers.changed = self.board.follow

@@ -19,6 +19,7 @@ workers ring when they have some (seat.py). A worker that is gone is known by it
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path as FilePath
 
@@ -63,8 +64,9 @@ class QuicService(QuicOff):
 
     wanted = True
 
-    def __init__(self, config: Config, device: Device, watcher: Watcher) -> None:
+    def __init__(self, config: Config, device: Device, watcher: Watcher, adopted: Callable[[int], None]) -> None:
         super().__init__()
+        self.adopted = adopted  # told how long each adoption took, ns
         self.config = config
         self.device = device
         self._chores = Chores()
@@ -289,14 +291,14 @@ class Parts:
         def retry() -> None:
             self.adoptions.retry()
 
-        self.handover = handover = Handover(realm, paths)
+        self.handover = handover = Handover(realm, paths, clock)
         self.tracer = tracer = Tracer(handover, trace_settings(service.config), _cannot_trace)
         self.ports = ports = Ports(
             config, service.device, realm, handover, settings, chores, service.trouble, service.port_events, retry
         )
         self.links = links = Links(config, ports, ways, handover, settings, chores)
         self.adoptions = Adoptions(ports, ways, paths, links, handover, tracer, chores)
-        self.messenger = Messenger(seats, ports, links, self.adoptions, handover, tracer)
+        self.messenger = Messenger(seats, ports, links, self.adoptions, handover, tracer, service.adopted)
         self.desk = Desk(config, links, ports, handover, tracer, chores, service.trouble)
 
 
@@ -317,6 +319,7 @@ def front_settings(config: Config, device: Device, identity: Identity, tracer: T
         params=params,
         alpn=(quic.alpn,),
         tell_secrets=tracer.handshake_line if quic.allow_keylog else None,
+        clock=time.monotonic,
     )
 
 

@@ -10,6 +10,7 @@ a turn of the event loop would cost more than that. One that had to be woken is 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from afterburnerd.abi.layout import QuicEventKind, QuicInject
 from afterburnerd.quic.connection import Connection
@@ -31,7 +32,14 @@ class Messenger:
     """Looks at the rings and passes on."""
 
     def __init__(
-        self, seats: Seats, ports: Ports, links: Links, adoptions: Adoptions, handover: Handover, tracer: Tracer
+        self,
+        seats: Seats,
+        ports: Ports,
+        links: Links,
+        adoptions: Adoptions,
+        handover: Handover,
+        tracer: Tracer,
+        adopted: Callable[[int], None],
     ) -> None:
         self._seats = seats
         self._ports = ports
@@ -39,6 +47,7 @@ class Messenger:
         self._adoptions = adoptions
         self._handover = handover
         self._tracer = tracer
+        self._adopted = adopted  # told how long an adoption took, ns
 
     def look(self, now: float, *, wait: bool = False) -> None:
         """Events that are there; with `wait`, and while a worker has an adoption to answer, it is waited for a moment."""
@@ -93,6 +102,7 @@ class Messenger:
                 self._links.closed(news, now)
 
     def _opened(self, connection: Connection, now: float) -> None:
-        connection.routed_at = clock()
+        if connection.routed_at is not None:
+            self._adopted(round((connection.routed_at - connection.began) * 1e9))
         self._tracer.began(connection)  # one that no engine had room for at first
         self._links.opened(connection, now)

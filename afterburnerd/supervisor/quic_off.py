@@ -88,10 +88,10 @@ class QuicOff:
         return control.Connections()
 
 
-def quic_of(config: Config, device: Device, watcher: Watcher) -> QuicOff:
-    """What the configuration asks for."""
+def quic_of(config: Config, device: Device, watcher: Watcher, adopted: Callable[[int], None]) -> QuicOff:
+    """What the configuration asks for. `adopted` is told how long each adoption took, ns."""
     if not (config.connects or config.listens):
         return QuicOff()
     from afterburnerd.supervisor.quic import QuicService
 
-    return QuicService(config, device, watcher)
+    return QuicService(config, device, watcher, adopted)

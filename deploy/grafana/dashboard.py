@@ -404,6 +404,23 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 ),
             ),
             Panel(
+                "Adoption",
+                "s",
+                (
+                    *(
+                        q(
+                            f"histogram_quantile({share}, {rate('quic_adoption_seconds_bucket', 'instance, le')})",
+                            f"{{{{instance}}}} {text}",
+                        )
+                        for share, text in ((0.5, "p50"), (0.99, "p99"))
+                    ),
+                    q(quantile("worker_adoption_pause_seconds", 0.99), f"{WORKER} pause p99"),
+                ),
+                help="From a complete handshake to the first packet that goes to the worker; and for how long the worker's "
+                "loop stands still meanwhile.",
+                log=True,
+            ),
+            Panel(
                 "Messages",
                 "ops",
                 (

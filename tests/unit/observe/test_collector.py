@@ -68,7 +68,7 @@ def test_connections_are_counted_by_role_and_state_and_never_by_peer(filled: Seg
     assert of("smoothed_rtt_seconds", worker="0", role="client", statistic="max") == 0.03
     assert not [k for k in found if k[0] == "afterburner_quic_smoothed_rtt_seconds" and ("role", "server") in k[1]]
     labels = {name for (metric, pairs) in found if "quic" in metric for name, _ in pairs}
-    assert labels <= {"worker", "role", "state", "statistic", "reason", "outcome", "direction"}
+    assert labels <= {"worker", "role", "state", "statistic", "reason", "outcome", "direction", "le"}
 
 
 def test_a_daemon_without_tables_has_no_series_of_connections() -> None:
