@@ -273,14 +273,14 @@ static void nap(struct ab_worker *w, uint64_t ns)
 {
     struct timespec time = {.tv_nsec = (long)ns};
     struct pollfd fds[AB_MAX_QUEUES + 1];
-    bool rung = false;
+    bool rings = w->guest.ctx && w->guest.doze, rung = false;
     nfds_t count = 0;
 
-    if (w->guest.ctx && !w->guest.doze(w->guest.ctx, true))
+    if (rings && !w->guest.doze(w->guest.ctx, true))
         return;
     for (uint32_t i = 0; i < w->io_count; i++)
         fds[count++] = (struct pollfd){.fd = ab_io_fd(w->ios[w->open[i]]), .events = POLLIN};
-    if (w->guest.ctx && w->guest.bell >= 0)
+    if (rings && w->guest.bell >= 0)
         fds[count++] = (struct pollfd){.fd = w->guest.bell, .events = POLLIN};
     AB_STAT_ADD(&w->stats->sleeps, 1);
     /* A queue whose device is gone reports an error at once and for ever: then sleep without it. */
@@ -290,16 +290,13 @@ static void nap(struct ab_worker *w, uint64_t ns)
                 ppoll(NULL, 0, &time, NULL);
                 break;
             }
-            rung |= fds[i].revents && fds[i].fd == w->guest.bell;
+            rung |= fds[i].revents && rings && fds[i].fd == w->guest.bell;
         }
-    if (w->guest.ctx) {
-        (void)w->guest.doze(w->guest.ctx, false);
-        if (rung) {
-            uint64_t rings;
-
-            (void)!read(w->guest.bell, &rings, sizeof(rings)); /* non-blocking: another turn would find it rung again */
-        }
-    }
+    if (!rings)
+        return;
+    (void)w->guest.doze(w->guest.ctx, false);
+    if (rung)
+        (void)!read(w->guest.bell, &(uint64_t){0}, sizeof(uint64_t)); /* non-blocking: if it rings on, we wake again */
 }
 
 /* A sign of life, and the wall clock: records carry it, and reading it for each burst would cost as much as decoding. A

@@ -50,7 +50,8 @@ struct ab_guest {
     void (*beat)(void *ctx, uint64_t now);
     /* A source is about to be closed: nothing of it may be held any more. */
     void (*closing)(void *ctx, uint32_t slot);
-    /* The worker is about to sleep, or (`asleep` false) has woken. False: there is work, it must not. */
+    /* The worker is about to sleep, or (`asleep` false) has woken. False: there is work, it must not. NULL: nobody
+     * wakes it, and there is no bell. */
     bool (*doze)(void *ctx, bool asleep);
     int bell; /* an eventfd that wakes a sleeping worker, -1: none */
 };

@@ -190,7 +190,8 @@ def test_bad_arguments_are_refused(bench: Bench) -> None:
 
 def test_a_sleeping_worker_wakes_when_its_guest_is_due(tmp_path: Path) -> None:
     """On a clock that stands still but for reads (100 ns each) and sleeps: a timer of the QUIC engine is never overslept, and
-    no sleep is longer than a millisecond, since nothing wakes a sleeper when a command comes."""
+    no sleep is longer than a millisecond, since the bell of a guest may be missing. It does not sleep sooner than 50 us behind a
+    packet, nor where something is due within 50."""
     source = cc.ROOT / "tests/native/c/nap.c"
     nap = cc.program(tmp_path / "nap", source, cc.LIBRARY, flags=("-lcrypto", "-ldl", "-lm"))
     wanted = (0, 1_000, 60_000, 200_000, 999_999, 1_000_001, 2_500_000, 7_000_000)
@@ -200,4 +201,4 @@ def test_a_sleeping_worker_wakes_when_its_guest_is_due(tmp_path: Path) -> None:
     assert len(found) == len(wanted)
     for due, (late, sleeps, longest) in zip(wanted, found, strict=True):
         assert 0 <= late <= 1_000, f"due in {due} ns: {late} ns late"
-        assert longest <= 1_000_000 and (sleeps > 0) == (due > 55_000)
+        assert longest <= 1_000_000 and (sleeps > 0) == (due > 105_000)
