@@ -106,6 +106,7 @@ class OpenEngine(Order, frozen=True):
     cc: int = 0
     initial_window: int = 0
     hystart: bool = False
+    ack_threshold: int = 0
     pacing: bool = False
     ecn: bool = False
     no_mtu_discovery: bool = False

@@ -700,6 +700,18 @@ class Quic(Table, frozen=True):
             why="round trips of a loaded host vary more than a queue on the way adds; for long paths with deep queues",
         ),
     ] = False
+    ack_threshold: Annotated[
+        int,
+        key(
+            "Packets of a peer that one acknowledgement waits for at most, and a quarter of the round trip (1 ms) at the "
+            "longest. 2 is what RFC 9000 recommends; what comes out of order is acknowledged at once.",
+            reload="data-plane",
+            unit="packets",
+            why="an acknowledgement costs either end about as much as a packet of data",
+            ge=1,
+            le=1024,
+        ),
+    ] = 32
     pacing: Annotated[
         bool,
         key(

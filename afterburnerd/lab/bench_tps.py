@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", choices=sorted(SUITES), default="aes128", help="cipher (default: aes128)")
     parser.add_argument("--conns", type=int, default=1, metavar="N", help="connections (default: 1)")
     parser.add_argument(
-        "--window", type=int, default=8192, metavar="N", help="messages on the way at most (default: 8192)"
+        "--window", type=int, default=2048, metavar="N", help="messages on the way at most (default: 2048)"
     )
     parser.add_argument("--ways", default="afxdp,socket,mixed", metavar="LIST", help="of afxdp, socket, mixed")
     cores.add_pair(parser)

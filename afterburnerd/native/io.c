@@ -172,7 +172,7 @@ void ab_io_flush(struct ab_io *io, uint32_t moved)
     }
     if (io->kind != AB_IO_XSK)
         return;
-    if (moved || io->xsk.submitted != io->xsk.completed || io->xsk.posted - io->xsk.received < io->xsk.rx_target) {
+    if (moved || io->xsk.submitted != io->xsk.completed || ab_xsk_short(&io->xsk)) {
         /* The kick first: what was answered leaves before any housekeeping, and in copy mode its completion is there
          * when the kick returns. */
         ab_xsk_kick(&io->xsk);

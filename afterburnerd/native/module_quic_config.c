@@ -28,6 +28,7 @@ static const struct {
     SETTING(cc, UINT32_MAX),
     SETTING(initial_window, UINT32_MAX),
     SETTING(hystart, 1),
+    SETTING(ack_threshold, UINT32_MAX),
     SETTING(pacing, 1),
     SETTING(ecn, 1),
     SETTING(no_mtu_discovery, 1),

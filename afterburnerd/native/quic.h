@@ -85,6 +85,8 @@ struct ab_quic_config {
     bool no_mtu_discovery;   /* stay at 1200 bytes or what the peer's max_udp_payload_size says */
     uint32_t skip_packets;   /* a packet number is left out every so many on average, 0: never (RFC 9000 21.4) */
     uint32_t keep_alive_ms;  /* PING after so long without a packet, 0: never */
+    uint32_t ack_threshold; /* packets that one ACK waits for at most, a quarter of a round trip at the longest [32]; 2:
+                               what RFC 9000 13.2.2 recommends, 1: none waits */
     uint64_t confidentiality_limit; /* packets sealed with one key, 0: of the suite (RFC 9001 6.6) */
     uint64_t integrity_limit;       /* packets that could not be opened, all keys, 0: of the suite */
     uint64_t key_update_packets;    /* own update after so many, 0: at half of the confidentiality limit */

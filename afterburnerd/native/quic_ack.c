@@ -10,6 +10,12 @@ void ab_quic_ack_init(struct ab_quic_ack *a, uint32_t threshold, uint64_t max_de
     a->exponent = exponent;
 }
 
+void ab_quic_ack_thin(struct ab_quic_ack *a, uint32_t gather, uint64_t gather_ns)
+{
+    a->gather = gather;
+    a->gather_ns = gather > a->threshold ? AB_MIN(gather_ns, a->max_delay_ns) : 0;
+}
+
 /* at_or_above: index of the lowest range whose last is at or above `pn`; a->count where there is none. Newest first,
  * since what comes late mostly comes a little late. */
 static uint32_t at_or_above(const struct ab_quic_ack *a, uint64_t pn)
@@ -85,10 +91,9 @@ static void elicits(struct ab_quic_ack *a, uint64_t pn, uint8_t ecn, uint64_t no
     bool missing = a->ranges[at_or_above(a, pn)].first > next;
 
     /* RFC 9000 13.2.1: at once for a packet that is reordered, that leaves a hole behind, or that carries CE. */
-    if (++a->unacked >= a->threshold || reordered || missing || ecn == AB_QUIC_ECN_CE)
+    ab_quic_ack_count(a, now);
+    if (reordered || missing || ecn == AB_QUIC_ECN_CE)
         a->now = true;
-    if (a->deadline_ns == AB_QUIC_ACK_NONE)
-        a->deadline_ns = now + a->max_delay_ns;
     if (!reordered)
         a->largest_eliciting = pn;
 }

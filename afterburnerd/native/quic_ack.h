@@ -24,6 +24,8 @@
  */
 #define AB_QUIC_ACK_REORDERING 16
 
+#define AB_QUIC_ACK_THRESHOLD 2 /* ack-eliciting packets that make an ACK due (RFC 9000 13.2.2) */
+
 #define AB_QUIC_ACK_NONE UINT64_MAX /* no packet number; no deadline */
 
 /* The ECN field of an IP header (RFC 3168). */
@@ -46,7 +48,9 @@ struct ab_quic_ack {
     uint64_t max_delay_ns;      /* our max_ack_delay */
     uint64_t ect0, ect1, ce;    /* packets that came with these marks */
     uint32_t unacked;           /* ack-eliciting packets since the last ACK was written */
-    uint32_t threshold;         /* of them make an ACK due at once */
+    uint32_t threshold;         /* of them make an ACK due at once, or gather_ns later */
+    uint32_t gather;            /* of them make an ACK due at once, however long the gathering may be */
+    uint64_t gather_ns;         /* how long the ACK for `threshold` of them may wait for more; 0: not at all */
     uint16_t count;             /* ranges, at least 1 after the first packet */
     uint8_t exponent;           /* our ack_delay_exponent */
     bool now;                   /* an ACK is due at once */
@@ -56,6 +60,11 @@ struct ab_quic_ack {
 /* ab_quic_ack_init: nothing received. threshold: an ACK for every so many ack-eliciting packets, 2 by RFC 9000 13.2.2;
  * max_delay_ns and exponent: as our transport parameters say (at most 2^14 ms, 20). */
 void ab_quic_ack_init(struct ab_quic_ack *a, uint32_t threshold, uint64_t max_delay_ns, uint8_t exponent);
+
+/* ab_quic_ack_thin: from here on an ACK for `threshold` packets waits for up to `gather` of them, gather_ns at most.
+ * Each ACK costs both ends about as much as a packet of data, and RFC 9000 13.2.2 leaves a receiver the choice where it
+ * knows better: ours knows the round trip. What comes out of order or marked is acknowledged at once all the same. */
+void ab_quic_ack_thin(struct ab_quic_ack *a, uint32_t gather, uint64_t gather_ns);
 
 /* ab_quic_ack_insert: the general case of ab_quic_ack_add; false for a packet that was there before. */
 bool ab_quic_ack_insert(struct ab_quic_ack *a, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t now);
@@ -81,10 +90,21 @@ static inline bool ab_quic_ack_seen(const struct ab_quic_ack *a, uint64_t pn)
     return a->count && pn <= a->ranges[a->count - 1].last && ab_quic_ack_seen_below(a, pn);
 }
 
+/* ab_quic_ack_count: one more ack-eliciting packet. */
+static inline void ab_quic_ack_count(struct ab_quic_ack *a, uint64_t now)
+{
+    if (++a->unacked >= a->threshold && (a->gather_ns == 0 || a->unacked >= a->gather))
+        a->now = true;
+    else if (a->unacked == a->threshold)
+        a->deadline_ns = AB_MIN(a->deadline_ns, now + a->gather_ns); /* none is UINT64_MAX */
+    else if (a->deadline_ns == AB_QUIC_ACK_NONE)
+        a->deadline_ns = now + a->max_delay_ns;
+}
+
 /* ab_quic_ack_add: takes down a packet whose frames were processed: `ecn` is an enum ab_quic_ecn_mark. It decides when
  * an ACK is due (13.2.1): at once for what comes out of order or behind a hole and for a CE mark, for every
- * `threshold`th ack-eliciting packet, else max_delay_ns after the first one. False: seen before, nothing has changed.
- */
+ * `threshold`th ack-eliciting packet (or as ab_quic_ack_thin says), else max_delay_ns after the first one. False: seen
+ * before, nothing has changed. */
 static inline bool ab_quic_ack_add(struct ab_quic_ack *a, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t now)
 {
     struct ab_quic_ack_range *top = &a->ranges[a->count ? a->count - 1 : 0];
@@ -99,10 +119,7 @@ static inline bool ab_quic_ack_add(struct ab_quic_ack *a, uint64_t pn, bool elic
     a->largest_ns = now;
     if (eliciting) {
         a->largest_eliciting = pn;
-        if (++a->unacked >= a->threshold)
-            a->now = true;
-        else if (a->deadline_ns == AB_QUIC_ACK_NONE)
-            a->deadline_ns = now + a->max_delay_ns;
+        ab_quic_ack_count(a, now);
     }
     return true;
 }

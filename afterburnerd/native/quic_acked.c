@@ -7,6 +7,11 @@
 #define REORDER_MIN 3   /* kPacketThreshold (RFC 9002 6.1.1) */
 #define REORDER_MAX 128 /* as far as it may grow with what was seen to come late */
 
+/* ACKs gather for a quarter of the round trip, as Chromium's engine does it, and never for so long that a peer's
+ * HyStart (RFC 9406: 4 ms) or a human would notice. */
+#define THIN_AFTER 100
+#define THIN_MAX_NS 1000000
+
 /* What the packets of one ACK add up to. */
 struct sum {
     uint64_t largest_sent_ns; /* of the largest newly acknowledged */
@@ -102,6 +107,8 @@ static void acked_range(struct ab_quic *q, struct ab_quic_conn *c, uint64_t firs
     for (;;) {
         struct ab_quic_sent_packet *p = ab_quic_sent_at(&q->blocks, &c->sent, pn);
 
+        if (pn > lowest)
+            ab_quic_slot_fetch(&q->slots, ab_quic_sent_at(&q->blocks, &c->sent, pn - 1)->chain, 0);
         if (ab_likely(p->state == AB_QUIC_SENT_OUTSTANDING)) {
             acked_packet(q, c, p, pn, sum, now);
         } else if (p->state == AB_QUIC_SENT_LOST) {
@@ -168,6 +175,9 @@ int ab_quic_in_ack(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     if (sum.largest_sent_ns && sum.eliciting && now > sum.largest_sent_ns)
         ab_quic_rtt_sample(&c->rtt, now - sum.largest_sent_ns, ab_quic_rtt_ack_delay(f->ack.delay, c->exponent),
                            c->confirmed, now);
+    /* In the first packets of a connection the peer's window is small, and grows with each ACK that it hears. */
+    if (sum.largest_sent_ns && c->counts.packets_received >= THIN_AFTER)
+        ab_quic_ack_thin(&c->ack, q->config.ack_threshold, AB_MIN(c->rtt.smoothed_ns / 4, THIN_MAX_NS));
     if (raised && (sum.marked || f->type == AB_QUIC_FRAME_ACK_ECN))
         ce = ab_quic_ecn_acked(&c->ecn, f, sum.marked);
     c->pto_count = 0;

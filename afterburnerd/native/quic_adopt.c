@@ -77,7 +77,8 @@ static void limits(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
         c->idle_from_ns = a->idle_deadline_ns > c->idle_ns ? AB_MIN(now, a->idle_deadline_ns - c->idle_ns) : 0;
     c->keep_alive_ns = q->config.keep_alive_ms * 1000000ULL;
 
-    ab_quic_ack_init(&c->ack, 2, ours->max_ack_delay_ms * 1000000ULL, ours->ack_delay_exponent);
+    ab_quic_ack_init(&c->ack, AB_MIN(q->config.ack_threshold, AB_QUIC_ACK_THRESHOLD),
+                     ours->max_ack_delay_ms * 1000000ULL, ours->ack_delay_exponent);
     ab_quic_rtt_init(&c->rtt, hint, peers->max_ack_delay_ms * 1000000ULL);
     ab_quic_ecn_init(&c->ecn, q->config.ecn);
     ab_quic_conn_reset_path(q, c, now);

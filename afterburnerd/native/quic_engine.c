@@ -94,6 +94,7 @@ static int check(struct ab_quic_config *c, struct ab_error *err)
     DEFAULT(c->uni_window, 16384);
     DEFAULT(c->bidi_window, 128);
     DEFAULT(c->burst_packets, 16);
+    DEFAULT(c->ack_threshold, 32);
     DEFAULT(c->initial_window, AB_QUIC_CC_INITIAL_WINDOW);
     if (c->connections > 1 << 20 || c->messages > 1 << 24 || c->messages < 256)
         return ab_fail(err, AB_EINVAL, "QUIC engine: connections %u (at most 1048576), messages %u (256 to 16777216)",

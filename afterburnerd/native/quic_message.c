@@ -21,6 +21,7 @@ static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
         uint32_t index = ab_quic_slot_alloc(&q->slots), n = AB_MIN(piece, m->len - done);
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
 
+        ab_quic_slot_fetch(&q->slots, q->slots.free, n);
         if (i == 0) {
             run->head = index;
             slot->parts = parts;

@@ -340,8 +340,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
                 ab_quic_slot_at(&q->slots, i)->stream = id;
         }
         ab_quic_queue_pop(&q->slots, &c->uni);
-        if (c->uni.head != AB_QUIC_NIL)
-            __builtin_prefetch(ab_quic_slot_at(&q->slots, c->uni.head));
+        ab_quic_slot_fetch(&q->slots, c->uni.head, slot->len); /* the next one, likely as long */
         b->p = ab_quic_stream_put(b->p, id, slot->offset, slot->len, true, slot->flags & AB_QUIC_SLOT_FIN);
         memcpy(b->p, ab_quic_slot_data(slot), slot->len);
         b->p += slot->len;

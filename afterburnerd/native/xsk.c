@@ -255,7 +255,7 @@ void ab_xsk_refill(struct ab_xsk *x)
     uint64_t with_kernel = x->posted - x->received;
     uint32_t want, index;
 
-    if (with_kernel >= x->rx_target)
+    if (!ab_xsk_short(x))
         return;
     want = AB_MIN(x->rx_target - (uint32_t)with_kernel, x->umem.free_count);
     want = AB_MIN(want, xsk_prod_nb_free(&x->fill, want));

@@ -126,6 +126,7 @@ class Seat:
             cc=0 if quic.congestion == "cubic" else 1,
             initial_window=quic.initial_window,
             hystart=quic.hystart,
+            ack_threshold=quic.ack_threshold,
             pacing=quic.pacing,
             ecn=quic.ecn,
             skip_packets=SKIP_PACKETS,

@@ -89,6 +89,34 @@ def test_the_threshold_is_configurable(threshold: int) -> None:
     assert a.deadline == 0
 
 
+def test_acks_of_a_burst_gather_until_their_number_or_their_time_is_reached() -> None:
+    a = Received()
+    lib.ack_thin(a.made, 5, 2 * MS)
+    a.add(0, 100)
+    assert a.deadline == 100 + DELAY  # one alone waits as ever
+    a.add(1, 200)
+    assert a.deadline == 200 + 2 * MS
+    a.add(2, 300)
+    a.add(3, 400)
+    assert a.deadline == 200 + 2 * MS  # from the second on, not from the last
+    a.add(4, 500)
+    assert a.deadline == 0
+    assert a.write(500) is not None and a.deadline == NONE
+    a.add(5, 600)
+    a.add(6, 600 + DELAY - MS)
+    assert a.deadline == 600 + DELAY  # never longer than promised
+    a.add(8, 700 + DELAY - MS)
+    assert a.deadline == 0  # a hole is told at once all the same
+    assert a.write(0) is not None
+    a.add(9, 800, ecn=CE)
+    assert a.deadline == 0
+    assert a.write(0) is not None
+    lib.ack_thin(a.made, 2, 2 * MS)  # as often as the RFC recommends: no gathering
+    a.add(10, 900)
+    a.add(11, 900)
+    assert a.deadline == 0
+
+
 def test_what_does_not_elicit_an_ack_never_makes_one_due() -> None:
     a = Received()
     for pn in (0, 1, 2, 5, 3):

@@ -210,7 +210,7 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l round
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l duration -x -d 'of each measurement (default: 1s)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l suite -xka "aes128 aes256 chacha20" -d 'cipher (default: aes128)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l conns -x -d 'connections (default: 1)'
-complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l window -x -d 'messages on the way at most (default: 8192)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l window -x -d 'messages on the way at most (default: 2048)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l ways -x -d 'of afxdp, socket, mixed'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'

@@ -344,6 +344,12 @@ API uint64_t t_ack_new(uint64_t threshold, uint64_t max_delay_ns, uint64_t expon
     return made;
 }
 
+API uint64_t t_ack_thin(uint64_t made, uint64_t gather, uint64_t gather_ns)
+{
+    ab_quic_ack_thin(P(struct ab_quic_ack *, made), (uint32_t)gather, gather_ns);
+    return 0;
+}
+
 API uint64_t t_ack_seen(uint64_t made, uint64_t pn)
 {
     return ab_quic_ack_seen(P(struct ab_quic_ack *, made), pn);
