@@ -483,22 +483,23 @@ class QuicCounts(msgspec.Struct, frozen=True):
     datagrams_received: int = 0  # DATAGRAM frames
     ptos: int = 0  # probe timeouts
     congestion_events: int = 0  # reductions of the window
-    blocked_credit_ns: int = 0  # time with data but no credit of the peer (stream count or flow control)
+    blocked_credit_ns: int = 0  # time with data but no bytes that the peer allows (flow control)
+    blocked_streams_ns: int = 0  # time with data but no stream that the peer allows
     blocked_window_ns: int = 0  # time with data but no room in the congestion window
     key_updates: int = 0  # generations, both directions
     migrations: int = 0  # changes of the peer's address that were validated
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQQQQQQ")
-    SIZE: ClassVar[int] = 176
-    OFFSETS: ClassVar[dict[str, int]] = {"packets_sent": 0, "packets_received": 8, "packets_lost": 16, "packets_spurious": 24, "packets_duplicate": 32, "packets_undecryptable": 40, "bytes_sent": 48, "bytes_received": 56, "messages_sent": 64, "messages_acked": 72, "messages_failed": 80, "messages_resent": 88, "streams_received": 96, "stream_bytes_received": 104, "datagrams_sent": 112, "datagrams_received": 120, "ptos": 128, "congestion_events": 136, "blocked_credit_ns": 144, "blocked_window_ns": 152, "key_updates": 160, "migrations": 168}
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQQQQQQQQQQQQQQQQQQQQ")
+    SIZE: ClassVar[int] = 184
+    OFFSETS: ClassVar[dict[str, int]] = {"packets_sent": 0, "packets_received": 8, "packets_lost": 16, "packets_spurious": 24, "packets_duplicate": 32, "packets_undecryptable": 40, "bytes_sent": 48, "bytes_received": 56, "messages_sent": 64, "messages_acked": 72, "messages_failed": 80, "messages_resent": 88, "streams_received": 96, "stream_bytes_received": 104, "datagrams_sent": 112, "datagrams_received": 120, "ptos": 128, "congestion_events": 136, "blocked_credit_ns": 144, "blocked_streams_ns": 152, "blocked_window_ns": 160, "key_updates": 168, "migrations": 176}
 
     def pack(self) -> bytes:
-        return self.LAYOUT.pack(self.packets_sent, self.packets_received, self.packets_lost, self.packets_spurious, self.packets_duplicate, self.packets_undecryptable, self.bytes_sent, self.bytes_received, self.messages_sent, self.messages_acked, self.messages_failed, self.messages_resent, self.streams_received, self.stream_bytes_received, self.datagrams_sent, self.datagrams_received, self.ptos, self.congestion_events, self.blocked_credit_ns, self.blocked_window_ns, self.key_updates, self.migrations)
+        return self.LAYOUT.pack(self.packets_sent, self.packets_received, self.packets_lost, self.packets_spurious, self.packets_duplicate, self.packets_undecryptable, self.bytes_sent, self.bytes_received, self.messages_sent, self.messages_acked, self.messages_failed, self.messages_resent, self.streams_received, self.stream_bytes_received, self.datagrams_sent, self.datagrams_received, self.ptos, self.congestion_events, self.blocked_credit_ns, self.blocked_streams_ns, self.blocked_window_ns, self.key_updates, self.migrations)
 
     @classmethod
     def unpack(cls, data: Buffer, offset: int = 0) -> Self:
         v = cls.LAYOUT.unpack_from(data, offset)
-        return cls(packets_sent=v[0], packets_received=v[1], packets_lost=v[2], packets_spurious=v[3], packets_duplicate=v[4], packets_undecryptable=v[5], bytes_sent=v[6], bytes_received=v[7], messages_sent=v[8], messages_acked=v[9], messages_failed=v[10], messages_resent=v[11], streams_received=v[12], stream_bytes_received=v[13], datagrams_sent=v[14], datagrams_received=v[15], ptos=v[16], congestion_events=v[17], blocked_credit_ns=v[18], blocked_window_ns=v[19], key_updates=v[20], migrations=v[21])
+        return cls(packets_sent=v[0], packets_received=v[1], packets_lost=v[2], packets_spurious=v[3], packets_duplicate=v[4], packets_undecryptable=v[5], bytes_sent=v[6], bytes_received=v[7], messages_sent=v[8], messages_acked=v[9], messages_failed=v[10], messages_resent=v[11], streams_received=v[12], stream_bytes_received=v[13], datagrams_sent=v[14], datagrams_received=v[15], ptos=v[16], congestion_events=v[17], blocked_credit_ns=v[18], blocked_streams_ns=v[19], blocked_window_ns=v[20], key_updates=v[21], migrations=v[22])
 
 
 class XdpSettings(msgspec.Struct, frozen=True):
@@ -933,9 +934,9 @@ class QuicClosed(msgspec.Struct, frozen=True):
     cwnd: int = 0  # congestion window, bytes
     age_ns: int = 0  # time since adoption
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<176sQQQQ")
-    SIZE: ClassVar[int] = 208
-    OFFSETS: ClassVar[dict[str, int]] = {"counts": 0, "srtt_ns": 176, "min_rtt_ns": 184, "cwnd": 192, "age_ns": 200}
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<184sQQQQ")
+    SIZE: ClassVar[int] = 216
+    OFFSETS: ClassVar[dict[str, int]] = {"counts": 0, "srtt_ns": 184, "min_rtt_ns": 192, "cwnd": 200, "age_ns": 208}
 
     def pack(self) -> bytes:
         return self.LAYOUT.pack(self.counts.pack(), self.srtt_ns, self.min_rtt_ns, self.cwnd, self.age_ns)
@@ -1075,7 +1076,7 @@ class QuicRow(msgspec.Struct, frozen=True):
     data_limit: int = 0  # the peer's limit for those
     streams: int = 0  # stream objects held
 
-    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ16s16sHHBBBBHHBB2xIIQQQQQQQQQQQQQQQ176s64x")
+    LAYOUT: ClassVar[struct.Struct] = struct.Struct("<QQQQ16s16sHHBBBBHHBB2xIIQQQQQQQQQQQQQQQ184s56x")
     SIZE: ClassVar[int] = 448
     OFFSETS: ClassVar[dict[str, int]] = {"seq": 0, "id": 8, "time_ns": 16, "adopted_ns": 24, "local": 32, "remote": 48, "local_port": 64, "remote_port": 66, "role": 68, "state": 69, "suite": 70, "io": 71, "slot": 72, "mtu": 74, "ecn": 76, "trace": 77, "tx_generation": 80, "rx_generation": 84, "srtt_ns": 88, "rttvar_ns": 96, "min_rtt_ns": 104, "latest_rtt_ns": 112, "pto_ns": 120, "cwnd": 128, "in_flight": 136, "slots": 144, "uni_opened": 152, "uni_limit": 160, "bidi_opened": 168, "bidi_limit": 176, "data_sent": 184, "data_limit": 192, "streams": 200, "counts": 208}
 

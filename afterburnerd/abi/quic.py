@@ -345,14 +345,13 @@ STRUCTS = (
             Field("u64", "datagrams_received", "DATAGRAM frames"),
             Field("u64", "ptos", "probe timeouts"),
             Field("u64", "congestion_events", "reductions of the window"),
-            Field(
-                "u64", "blocked_credit_ns", "time with data but no credit of the peer (stream count or flow control)"
-            ),
+            Field("u64", "blocked_credit_ns", "time with data but no bytes that the peer allows (flow control)"),
+            Field("u64", "blocked_streams_ns", "time with data but no stream that the peer allows"),
             Field("u64", "blocked_window_ns", "time with data but no room in the congestion window"),
             Field("u64", "key_updates", "generations, both directions"),
             Field("u64", "migrations", "changes of the peer's address that were validated"),
         ),
-        176,
+        184,
     ),
     Struct(
         "quic_closed",
@@ -365,7 +364,7 @@ STRUCTS = (
             Field("u64", "cwnd", "congestion window, bytes"),
             Field("u64", "age_ns", "time since adoption"),
         ),
-        208,
+        216,
     ),
     Struct(
         "quic_data",
@@ -465,7 +464,7 @@ STRUCTS = (
             Field("u64", "data_limit", "the peer's limit for those"),
             Field("u64", "streams", "stream objects held"),
             Field("quic_counts", "counts", "what it counted"),
-            Field("u64", "pad2", "zero", 8),
+            Field("u64", "pad2", "zero", 7),
         ),
         448,
     ),

@@ -461,6 +461,14 @@ WORKER = Block(
             (("reason", "credit"),),
         ),
         Stat(
+            "quic_blocked_streams_ns",
+            "counter",
+            "ns",
+            "time in which connections had data to send and could not, by reason",
+            "quic_blocked_seconds_total",
+            (("reason", "streams"),),
+        ),
+        Stat(
             "quic_blocked_window_ns",
             "counter",
             "ns",

@@ -218,10 +218,10 @@ def paragraph(c: ConnectionView) -> Group:
             f"{units.size(c.data_sent)} of {units.size(c.data_limit)}; {counts['streams_received']:,} received "
             f"({units.size(counts['stream_bytes_received'])}), {c.streams} open",
         )
-        blocked = c.counts["blocked_credit"], c.counts["blocked_window"]
-        grid.add_row(
-            "  blocked", f"{units.duration(blocked[0] * 1e9)} on credit, {units.duration(blocked[1] * 1e9)} on window"
-        )
+        blocked = [
+            f"{units.duration(c.counts[f'blocked_{what}'] * 1e9)} on {what}" for what in ("streams", "credit", "window")
+        ]
+        grid.add_row("  blocked", ", ".join(blocked))
         if c.trace:
             grid.add_row("  traced", ", ".join(c.trace))
     return Group(head, grid)

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from . import cores, exits, quantities, quic_pair, report, rig
+from . import bench_tps_peer, cores, exits, quantities, quic_pair, report, rig, third
 from .cores import Cores
 from .labio import Labio
 from .quic_pair import AFXDP, SOCKET, SUITES, Load, Outcome, Way
@@ -32,6 +32,7 @@ EXAMPLES = """\
 examples:
   sudo afterburner-lab bench tps
   sudo afterburner-lab bench tps --suite aes256 --rounds 9 --json > tps.json
+  sudo afterburner-lab bench tps --peer build/peers/quinn/release/quinn-peer
 """
 # AF_XDP at full speed: what arrives while the receiver is off its core must find frames.
 MEMORY = {"frames": 16384, "frame_size": 2048, "ring": 8192}
@@ -58,16 +59,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", type=int, default=2048, metavar="N", help="messages on the way at most (default: 2048)"
     )
-    parser.add_argument("--ways", default="afxdp,socket,mixed", metavar="LIST", help="of afxdp, socket, mixed")
+    parser.add_argument(
+        "--ways", metavar="LIST", help="of afxdp, socket, mixed; with --peer of afxdp, socket (default: all)"
+    )
+    parser.add_argument(
+        "--peer",
+        metavar="COMMAND",
+        help="measure our sender against an engine of somebody else's (tests/interop/peers/README.md) instead of ours",
+    )
     cores.add_pair(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     chosen = cores.pair(args)
-    ways = args.ways.split(",")
-    if args.rounds < 1 or set(ways) - set(WAYS):
-        raise ToolError(f"--rounds: at least 1; --ways: of {', '.join(WAYS)}", 64)
+    known = bench_tps_peer.WAYS if args.peer else WAYS
+    ways = args.ways.split(",") if args.ways else list(known)
+    if args.rounds < 1 or set(ways) - set(known):
+        raise ToolError(f"--rounds: at least 1; --ways: of {', '.join(known)}", 64)
+    if args.peer and args.conns != 1:
+        raise ToolError("--peer: over one connection", 64)
+    peer = third.name(args.peer) if args.peer else ""
     load = Load(
         size=TARGET_BYTES,
         seconds=args.duration,
@@ -82,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
     facts, stolen = report.machine(), report.steal_seconds()
     rounds = []
     with rig.standing(rig.plan(f"bt{os.getpid()}", isolated=True)) as standing:
-        for n in range(args.rounds):
+        if args.peer:
+            found = bench_tps_peer.measure(standing, chosen, load, args.peer, ways, args.rounds)
+        for n in range(0 if args.peer else args.rounds):
             rounds.append(one_round(standing, chosen, load, ways, n))
             report.say(f"round {n + 1} of {args.rounds}: {_spoken(rounds[-1])}")
     return report.publish(
@@ -94,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
                 "seconds": args.duration,
                 "message_bytes": TARGET_BYTES,
                 "datagram_bytes": DATAGRAM_BYTES,
-                "suite": args.suite,
+                "suite": args.suite if not args.peer else "the peer's choice",
+                **({"peer": peer} if peer else {}),
                 "connections": args.conns,
                 "window": args.window,
                 "umem_frames": MEMORY["frames"],
@@ -102,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
                 "receiver_cpu": chosen.receiver,
                 "steal_seconds": round(report.steal_seconds() - stolen, 3),
             },
-            results=tuple(results(rounds, ways)),
+            results=tuple(found if args.peer else results(rounds, ways)),
         ),
         args.json,
     )

@@ -56,6 +56,7 @@ class End(msgspec.Struct, frozen=True):
     quic_lost: int = 0
     spurious: int = 0
     resent: int = 0
+    blocked_streams_ns: int = 0
     blocked_credit_ns: int = 0
     blocked_window_ns: int = 0
     ptos: int = 0
@@ -117,10 +118,10 @@ def run(
 ) -> Outcome:
     """Messages from client to server; `downward`: from server to client."""
     ways = (server, client) if downward else (client, server)
-    with Labio("quic-receive", **_options(standing, cores, load, ways[1], is_server=not downward)) as receiver:
+    with Labio("quic-receive", **options(standing, cores, load, ways[1], is_server=not downward)) as receiver:
         receiver.wait_ready()
-        with Labio("quic-send", **_options(standing, cores, load, ways[0], is_server=downward, sends=True)) as sender:
-            sent = _last(sender, load.seconds + 30)
+        with Labio("quic-send", **options(standing, cores, load, ways[0], is_server=downward, sends=True)) as sender:
+            sent = last(sender, load.seconds + 30)
         exits.sleep(0.05)
         receiver.process.send_signal(signal.SIGTERM)
         lines = list(receiver.raw_lines(10))
@@ -131,14 +132,14 @@ def run(
     return Outcome(sent, received, sent.acknowledged / (sent.elapsed_ns / 1e9), samples)
 
 
-def _last(process: Labio, timeout: float) -> End:
+def last(process: Labio, timeout: float) -> End:
     found = [msgspec.json.decode(line, type=End) for line in process.raw_lines(timeout)]
     if not found or not found[-1].final:
         raise ToolError(f"afterburner-labio {process.mode} ended without a result", EXIT_UNREACHABLE)
     return found[-1]
 
 
-def _options(
+def options(
     standing: rig.Rig, cores: Cores, load: Load, way: Way, *, is_server: bool, sends: bool = False
 ) -> dict[str, str | int | bool | None]:
     ours, theirs = (standing.daemon, standing.sender) if is_server else (standing.sender, standing.daemon)

@@ -472,12 +472,13 @@ struct ab_quic_counts {
     uint64_t datagrams_received; /* DATAGRAM frames */
     uint64_t ptos; /* probe timeouts */
     uint64_t congestion_events; /* reductions of the window */
-    uint64_t blocked_credit_ns; /* time with data but no credit of the peer (stream count or flow control) */
+    uint64_t blocked_credit_ns; /* time with data but no bytes that the peer allows (flow control) */
+    uint64_t blocked_streams_ns; /* time with data but no stream that the peer allows */
     uint64_t blocked_window_ns; /* time with data but no room in the congestion window */
     uint64_t key_updates; /* generations, both directions */
     uint64_t migrations; /* changes of the peer's address that were validated */
 };
-_Static_assert(sizeof(struct ab_quic_counts) == 176, "struct ab_quic_counts changed size");
+_Static_assert(sizeof(struct ab_quic_counts) == 184, "struct ab_quic_counts changed size");
 
 /* last words on a connection; the reason phrase follows */
 struct ab_quic_closed {
@@ -487,7 +488,7 @@ struct ab_quic_closed {
     uint64_t cwnd; /* congestion window, bytes */
     uint64_t age_ns; /* time since adoption */
 };
-_Static_assert(sizeof(struct ab_quic_closed) == 208, "struct ab_quic_closed changed size");
+_Static_assert(sizeof(struct ab_quic_closed) == 216, "struct ab_quic_closed changed size");
 
 /* what stands in a record in place of `tx` where its kind is STREAM or QUIC_DATAGRAM */
 struct ab_quic_data {
@@ -572,7 +573,7 @@ struct ab_quic_row {
     uint64_t data_limit; /* the peer's limit for those */
     uint64_t streams; /* stream objects held */
     struct ab_quic_counts counts; /* what it counted */
-    uint64_t pad2[8]; /* zero */
+    uint64_t pad2[7]; /* zero */
 };
 _Static_assert(sizeof(struct ab_quic_row) == 448, "struct ab_quic_row changed size");
 
@@ -731,6 +732,7 @@ struct ab_stats_worker {
     uint64_t quic_key_updates; /* key updates, both directions */
     uint64_t quic_migrations; /* changes of a peer's address that were validated */
     uint64_t quic_blocked_credit_ns; /* time in which connections had data to send and could not, by reason [ns] */
+    uint64_t quic_blocked_streams_ns; /* time in which connections had data to send and could not, by reason [ns] */
     uint64_t quic_blocked_window_ns; /* time in which connections had data to send and could not, by reason [ns] */
     uint64_t quic_pushed_back; /* messages refused for want of room */
     uint64_t quic_commands; /* commands of the supervisor carried out */
@@ -742,7 +744,7 @@ struct ab_stats_worker {
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist adoption; /* time for which the adoption of a QUIC connection held the loop up [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[3];
+    uint64_t pad[2];
 };
 _Static_assert(sizeof(struct ab_stats_worker) == 28416, "struct ab_stats_worker changed size");
 

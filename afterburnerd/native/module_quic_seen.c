@@ -90,6 +90,7 @@ PyObject *ab_module_quic_info(PyObject *object, PyObject *arg)
             COUNTED(ptos),
             COUNTED(congestion_events),
             COUNTED(blocked_credit_ns),
+            COUNTED(blocked_streams_ns),
             COUNTED(blocked_window_ns),
             COUNTED(key_updates),
             COUNTED(migrations),

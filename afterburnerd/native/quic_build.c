@@ -81,7 +81,8 @@ bool ab_quic_builder_begin(struct ab_quic *q, struct ab_quic_conn *c, struct ab_
     b->chain = b->chain_tail = AB_QUIC_NIL;
     b->control = 0;
     b->flags = 0;
-    b->eliciting = b->stalled = false;
+    b->eliciting = false;
+    b->stalled = AB_QUIC_BLOCKED_NOT;
     out->ecn = 0;
     out->probe = false;
     return true;

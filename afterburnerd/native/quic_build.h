@@ -19,7 +19,7 @@ struct ab_quic_builder {
     uint16_t header_len, number_off;
     uint8_t flags; /* AB_QUIC_SENT_* */
     bool eliciting;
-    bool stalled; /* data waits for credit of the peer */
+    uint8_t stalled; /* enum ab_quic_blocked: what data waits for that the peer has to give */
 };
 
 static inline uint32_t ab_quic_builder_room(const struct ab_quic_builder *b)

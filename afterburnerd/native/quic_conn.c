@@ -159,7 +159,7 @@ static uint64_t blocked_deadline(const struct ab_quic_conn *c)
 {
     uint64_t gap = c->idle_ns ? AB_MIN(c->idle_ns / 3, BLOCKED_NS) : BLOCKED_NS;
 
-    if (c->blocked_by != 1 || c->sent.outstanding)
+    if ((c->blocked_by != AB_QUIC_BLOCKED_CREDIT && c->blocked_by != AB_QUIC_BLOCKED_STREAMS) || c->sent.outstanding)
         return UINT64_MAX;
     return c->eliciting_ns + AB_MAX(gap, 3 * ab_quic_conn_pto(c));
 }

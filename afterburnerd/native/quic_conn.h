@@ -61,6 +61,14 @@ enum ab_quic_owed {
     AB_QUIC_OWED_CLOSED = 1 << 8,
 };
 
+/* What data that is there waits for. */
+enum ab_quic_blocked {
+    AB_QUIC_BLOCKED_NOT = 0,
+    AB_QUIC_BLOCKED_CREDIT = 1,  /* bytes that the peer allows, on the connection or a stream */
+    AB_QUIC_BLOCKED_WINDOW = 2,  /* the congestion window */
+    AB_QUIC_BLOCKED_STREAMS = 3, /* streams that the peer allows */
+};
+
 struct ab_quic_conn {
     /* What ab_quic_tx asks first. */
     uint64_t id;
@@ -126,7 +134,7 @@ struct ab_quic_conn {
     uint64_t repeat_ns;     /* CLOSING: no repetition before; */
     uint64_t repeat_gap_ns; /* and then so long none */
     uint64_t blocked_ns;    /* since when data waits for ... */
-    uint8_t blocked_by;     /* ... 1 credit of the peer, 2 the congestion window; 0: it does not */
+    uint8_t blocked_by;     /* enum ab_quic_blocked: ... what for */
     bool starved;           /* waits for records that others have */
     bool pace_blocked;      /* waits for the pacer */
     uint8_t exponent;       /* the peer's ack_delay_exponent */

@@ -121,6 +121,7 @@ void ab_quic_port_beat(void *port, uint64_t now)
     COUNT(quic_key_updates, p->counts.key_updates);
     COUNT(quic_migrations, p->counts.migrations);
     COUNT(quic_blocked_credit_ns, p->counts.blocked_credit_ns);
+    COUNT(quic_blocked_streams_ns, p->counts.blocked_streams_ns);
     COUNT(quic_blocked_window_ns, p->counts.blocked_window_ns);
     COUNT(quic_pushed_back, t.pushed_back);
     COUNT(quic_commands, p->commands_done);

@@ -288,7 +288,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
             if (ab_unlikely(c->uni_next >= c->uni_limit)) {
                 if (c->uni_blocked_at != c->uni_limit)
                     c->control |= AB_QUIC_CTL_STREAMS_BLOCKED_UNI;
-                b->stalled = true;
+                b->stalled = AB_QUIC_BLOCKED_STREAMS;
                 break;
             }
             id = c->uni_next * 4 + kind;
@@ -297,7 +297,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
 
                 if (bytes > c->uni_stream_limit) {
                     if (!uni_to_object(q, c, id)) {
-                        b->stalled = true;
+                        b->stalled = AB_QUIC_BLOCKED_CREDIT;
                         break;
                     }
                     continue;
@@ -315,7 +315,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
             }
         }
         if (ab_unlikely(slot->len > c->tx_limit - c->tx_data)) {
-            b->stalled = true;
+            b->stalled = AB_QUIC_BLOCKED_CREDIT;
             if (!data_blocked(c) ||
                 !ab_quic_slot_split(&q->slots, &c->uni, index, (uint32_t)(c->tx_limit - c->tx_data)))
                 break;
@@ -372,11 +372,11 @@ static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
 
                 if (!t->blocked_told)
                     t->blocked_told = ab_quic_control_push(q, c, &f) == 0;
-                b->stalled = true;
+                b->stalled = AB_QUIC_BLOCKED_CREDIT;
                 goto out;
             }
         } else if (ab_unlikely(slot->len > all)) {
-            b->stalled = true;
+            b->stalled = AB_QUIC_BLOCKED_CREDIT;
             if (all == 0) {
                 data_blocked(c);
                 return;
@@ -425,14 +425,23 @@ static bool has_content(const struct ab_quic *q, const struct ab_quic_conn *c)
            c->send_ring != AB_QUIC_NIL;
 }
 
-static void note_blocked(struct ab_quic_conn *c, uint8_t by, uint64_t now)
+static void note_blocked(struct ab_quic_conn *c, enum ab_quic_blocked by, uint64_t now)
 {
     if (c->blocked_by == by)
         return;
-    if (c->blocked_by == 1)
+    switch ((enum ab_quic_blocked)c->blocked_by) {
+    case AB_QUIC_BLOCKED_NOT:
+        break;
+    case AB_QUIC_BLOCKED_CREDIT:
         c->counts.blocked_credit_ns += now - c->blocked_ns;
-    else if (c->blocked_by == 2)
+        break;
+    case AB_QUIC_BLOCKED_WINDOW:
         c->counts.blocked_window_ns += now - c->blocked_ns;
+        break;
+    case AB_QUIC_BLOCKED_STREAMS:
+        c->counts.blocked_streams_ns += now - c->blocked_ns;
+        break;
+    }
     c->blocked_by = by;
     c->blocked_ns = now;
 }
@@ -496,7 +505,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
 
         ab_quic_cc_blocked(&c->cc, UINT64_MAX, now);
         c->pace_blocked = !window;
-        note_blocked(c, window ? 2 : 0, now);
+        note_blocked(c, window ? AB_QUIC_BLOCKED_WINDOW : AB_QUIC_BLOCKED_NOT, now);
         content = false;
     }
     /* Records of sent packets are kept back for ACKs and probes: without them nothing would ever be freed. */
@@ -539,7 +548,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         put_streams(q, c, &b, now);
         if (ab_unlikely(c->control))
             put_state(q, c, &b); /* what turned out to be blocked */
-        note_blocked(c, b.stalled ? 1 : 0, now);
+        note_blocked(c, b.stalled, now);
     } else if (++c->acks_alone >= ALONE_MAX && may) {
         b.eliciting = ab_quic_builder_byte(&b, AB_QUIC_FRAME_PING);
     }

@@ -59,6 +59,7 @@ enum {
     OPT_TX_SOCKET,
     OPT_PROBE,
     OPT_MTU,
+    OPT_ADOPT,
 };
 
 static const struct option table[] = {
@@ -99,6 +100,7 @@ static const struct option table[] = {
     {"tx-socket", 0, NULL, OPT_TX_SOCKET},
     {"probe", 0, NULL, OPT_PROBE},
     {"mtu", 1, NULL, OPT_MTU},
+    {"adopt", 1, NULL, OPT_ADOPT},
     {NULL, 0, NULL, 0},
 };
 
@@ -262,6 +264,9 @@ static int one(struct ab_lab_options *o, int which, const char *name, const char
         return rc;
     case OPT_CRYPTO:
         o->crypto = text;
+        return 0;
+    case OPT_ADOPT:
+        o->adopt = text;
         return 0;
     case OPT_SERVER:
         o->server = true;

@@ -42,11 +42,12 @@ struct ab_lab_options {
     bool rx_socket;           /* QUIC: receive through a UDP socket, not AF_XDP */
     bool tx_socket;           /* QUIC: send through a UDP socket, not AF_XDP */
     bool probe;               /* QUIC: messages are probes, `rate` a second, of which the other end takes the latency */
-    uint32_t mtu;             /* QUIC: UDP payload */
-    int nice;                 /* nice value; the product's worker runs at -10 */
-    int cpu;                  /* to pin to, -1: anywhere */
-    bool generic;             /* attach the program in generic mode */
-    bool busy_poll;           /* AF_XDP receive: drive the device's poll from the receiving thread */
+    const char *adopt; /* QUIC: file with a struct ab_quic_adopt: the one connection, shaken hands for by others */
+    uint32_t mtu;      /* QUIC: UDP payload */
+    int nice;          /* nice value; the product's worker runs at -10 */
+    int cpu;           /* to pin to, -1: anywhere */
+    bool generic;      /* attach the program in generic mode */
+    bool busy_poll;    /* AF_XDP receive: drive the device's poll from the receiving thread */
 };
 
 /* ab_lab_options_parse: 0, or AB_EINVAL with a sentence in `err`. */

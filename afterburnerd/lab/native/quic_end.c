@@ -70,6 +70,22 @@ static int open_socket(const struct ab_lab_options *o, struct ab_error *err)
     return fd;
 }
 
+static int read_given(struct ab_lab_quic_end *e, const char *path, struct ab_error *err)
+{
+    FILE *f = fopen(path, "rb");
+    size_t got;
+
+    if (!f)
+        return ab_fail(err, -errno, "open(%s): %s", path, strerror(errno));
+    e->given = calloc(1, sizeof(*e->given));
+    got = e->given ? fread(e->given, 1, sizeof(*e->given), f) : 0;
+    fclose(f);
+    if (got != sizeof(*e->given))
+        return ab_fail(err, AB_EINVAL, "--adopt %s: %zu bytes instead of a struct ab_quic_adopt of %zu", path, got,
+                       sizeof(*e->given));
+    return 0;
+}
+
 static uint64_t cid_of(uint32_t who, uint32_t index)
 {
     uint8_t bytes[8] = {(uint8_t)who,  0, 0, 0, (uint8_t)(index >> 24), (uint8_t)(index >> 16), (uint8_t)(index >> 8),
@@ -103,6 +119,8 @@ static int load(struct ab_lab_quic_end *e, const struct ab_lab_options *o, int f
         uint64_t cid = cid_of(o->server ? SERVER : CLIENT, i);
         struct ab_cid owner = {.queue = (uint16_t)o->queue};
 
+        if (e->given)
+            memcpy(&cid, e->given->local_cids[0].cid, sizeof(cid));
         if ((rc = ab_bpf_set(&map, &cid, &owner, err)))
             return rc;
     }
@@ -187,14 +205,9 @@ static void secret(uint8_t *out, uint32_t who, uint32_t index)
     memcpy(out, &index, sizeof(index));
 }
 
-static int adopt(struct ab_lab_quic_end *e, const struct ab_lab_options *o, const struct ab_quic_config *config,
-                 struct ab_error *err)
+/* The way to the other end, as the supervisor would have found it. */
+static void fill_path(struct ab_quic_adopt *a, const struct ab_lab_options *o)
 {
-    uint32_t us = o->server ? SERVER : CLIENT, them = o->server ? CLIENT : SERVER;
-    struct ab_quic_adopt *a = calloc(1, sizeof(*a));
-
-    if (!a)
-        return ab_fail(err, AB_ENOMEM, "no memory for an adoption");
     memcpy(a->path.local, &o->from.sin6_addr, 16);
     memcpy(a->path.remote, &o->to.sin6_addr, 16);
     a->path.local_port = ntohs(o->from.sin6_port);
@@ -205,6 +218,32 @@ static int adopt(struct ab_lab_quic_end *e, const struct ab_lab_options *o, cons
     a->path.mtu = (uint16_t)o->mtu;
     a->path.io = o->tx_socket;
     a->path.slot = o->tx_socket == o->rx_socket ? RX_SLOT : TX_SLOT;
+}
+
+static int adopt_given(struct ab_lab_quic_end *e, const struct ab_lab_options *o, struct ab_error *err)
+{
+    enum ab_quic_refusal why = AB_QUIC_REFUSED_NONE;
+
+    fill_path(e->given, o);
+    e->conns[0] = ab_quic_adopt(e->port->quic, e->given, ab_now_ns(), &why);
+    memset(e->given, 0, sizeof(*e->given));
+    return e->conns[0] ? 0
+                       : ab_fail(err, AB_EINVAL, "the connection of --adopt was not adopted: enum ab_quic_refusal %d",
+                                 (int)why);
+}
+
+static int adopt(struct ab_lab_quic_end *e, const struct ab_lab_options *o, const struct ab_quic_config *config,
+                 struct ab_error *err)
+{
+    uint32_t us = o->server ? SERVER : CLIENT, them = o->server ? CLIENT : SERVER;
+    struct ab_quic_adopt *a;
+
+    if (e->given)
+        return adopt_given(e, o, err);
+    a = calloc(1, sizeof(*a));
+    if (!a)
+        return ab_fail(err, AB_ENOMEM, "no memory for an adoption");
+    fill_path(a, o);
     a->version = 1;
     a->role = o->server ? AB_QUIC_SERVER : AB_QUIC_CLIENT;
     a->suite = (uint8_t)o->suite;
@@ -275,6 +314,12 @@ int ab_lab_quic_end_open(struct ab_lab_quic_end **end, const struct ab_lab_optio
         rc = ab_fail(err, AB_ENOMEM, "no memory for an end of QUIC");
         goto fail;
     }
+    if (o->adopt && o->conns != 1) {
+        rc = ab_fail(err, AB_EINVAL, "--adopt: one connection, --conns 1");
+        goto fail;
+    }
+    if (o->adopt && (rc = read_given(e, o->adopt, err)))
+        goto fail;
     if ((rc = ab_rules_init(&e->worker.rules, &rule, 1, err)) || (rc = open_source(e, o, RX_SLOT, o->rx_socket, err)) ||
         (o->rx_socket != o->tx_socket && (rc = open_source(e, o, TX_SLOT, o->tx_socket, err))) ||
         (rc = ab_quic_port_new(&e->port, &e->worker, &config, e->commands,
@@ -299,6 +344,7 @@ void ab_lab_quic_end_close(struct ab_lab_quic_end *e)
     ab_quic_port_free(e->port);
     ab_bpf_close(&e->bpf);
     free(e->conns);
+    free(e->given);
     free(e->commands);
     free(e->events);
     free(e);
@@ -345,15 +391,16 @@ void ab_lab_quic_end_print(const struct ab_lab_quic_end *e)
     printf("\"waited_ns\":%llu,\"busy_ns\":%llu,\"run_ns\":%llu,\"turns\":%llu,\"kicks\":%llu,\"rx_packets\":%llu,\"tx_"
            "packets\":%llu,"
            "\"tx_dropped\":%llu,\"frame_errors\":%llu,\"quic_sent\":%llu,\"quic_received\":%llu,\"quic_lost\":%llu,"
-           "\"spurious\":%llu,\"resent\":%llu,\"blocked_credit_ns\":%llu,\"blocked_window_ns\":%llu,\"ptos\":%llu,"
+           "\"spurious\":%llu,\"resent\":%llu,\"blocked_streams_ns\":%llu,\"blocked_credit_ns\":%llu,\"blocked_window_"
+           "ns\":%llu,\"ptos\":%llu,"
            "\"undecryptable\":%llu,\"unknown\":%llu,\"memory_bytes\":%llu,\"connection_bytes\":%llu",
            (unsigned long long)(waited() - e->waited_ns), (unsigned long long)w->busy_ns, (unsigned long long)w->run_ns,
            (unsigned long long)w->turns, (unsigned long long)kicks, (unsigned long long)rx, (unsigned long long)tx,
            (unsigned long long)dropped, (unsigned long long)errors, (unsigned long long)p->counts.packets_sent,
            (unsigned long long)p->counts.packets_received, (unsigned long long)p->counts.packets_lost,
            (unsigned long long)p->counts.packets_spurious, (unsigned long long)p->counts.messages_resent,
-           (unsigned long long)p->counts.blocked_credit_ns, (unsigned long long)p->counts.blocked_window_ns,
-           (unsigned long long)p->counts.ptos, (unsigned long long)p->counts.packets_undecryptable,
-           (unsigned long long)t.rx_unknown, (unsigned long long)t.memory_bytes,
-           (unsigned long long)t.connection_bytes);
+           (unsigned long long)p->counts.blocked_streams_ns, (unsigned long long)p->counts.blocked_credit_ns,
+           (unsigned long long)p->counts.blocked_window_ns, (unsigned long long)p->counts.ptos,
+           (unsigned long long)p->counts.packets_undecryptable, (unsigned long long)t.rx_unknown,
+           (unsigned long long)t.memory_bytes, (unsigned long long)t.connection_bytes);
 }

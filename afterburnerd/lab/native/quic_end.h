@@ -4,7 +4,10 @@
  *
  *   [ lab's loop ] -> ab_quic_send -> [ engine | port | worker ] -> AF_XDP or socket -> the other end
  *
- * Both ends are told the same --conns and --suite, and opposite roles and addresses. No secret of any worth is here. */
+ * Both ends are told the same --conns and --suite, and opposite roles and addresses. No secret of any worth is here.
+ *
+ * With --adopt the other end is an engine of somebody else's: the one connection is adopted from a file, as a worker
+ * adopts it from a command; only our side of the way is filled in here. */
 #ifndef AB_LAB_QUIC_END_H
 #define AB_LAB_QUIC_END_H
 
@@ -21,6 +24,7 @@ struct ab_lab_quic_end {
     struct ab_bpf bpf;
     struct ab_quic_port *port;
     struct ab_quic_conn **conns; /* o->conns of them */
+    struct ab_quic_adopt *given; /* the connection that others have shaken hands for, NULL: none */
     struct ab_quic_ring *commands, *events;
     uint64_t closed;    /* connections that ended */
     uint64_t waited_ns; /* for a CPU that others had, before it opened */

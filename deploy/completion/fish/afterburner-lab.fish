@@ -51,7 +51,7 @@ function _shtab_afterburner_lab_using
 end
 
 set -g _shtab_afterburner_lab_commands up down flood emit probe peer 'peer server' 'peer client' 'peer features' bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --alpn --backend --bind --broken --by --cert --cipher --close-after --close-code --connect --connections --conns --count --cpu --datagrams --direction --duration --expect --flows --hold --idle --interface --interval --key --key-update-after --keylog --kills --listen --loss-duration --max-bidi --max-uni --mode --mtu --name --push --push-size --qlog --queue --queues --rate --rebind-after --receiver-cpu --repeat --resume --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --streams --subnet --suite --suites --svg --timeout --to --via --ways --window --worker-cpu
+set -g _shtab_afterburner_lab_opts_with_value --alpn --backend --bind --broken --by --cert --cipher --close-after --close-code --connect --connections --conns --count --cpu --datagrams --direction --duration --expect --flows --hold --idle --interface --interval --key --key-update-after --keylog --kills --listen --loss-duration --max-bidi --max-uni --mode --mtu --name --peer --push --push-size --qlog --queue --queues --rate --rebind-after --receiver-cpu --repeat --resume --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --streams --subnet --suite --suites --svg --timeout --to --via --ways --window --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -211,7 +211,8 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l durat
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l suite -xka "aes128 aes256 chacha20" -d 'cipher (default: aes128)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l conns -x -d 'connections (default: 1)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l window -x -d 'messages on the way at most (default: 2048)'
-complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l ways -x -d 'of afxdp, socket, mixed'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l ways -x -d 'of afxdp, socket, mixed; with --peer of afxdp, socket (default: all)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l peer -x -d 'measure our sender against an engine of somebody else'"'"'s (tests/interop/peers/README.md) instead of ours'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -s j -l json -d 'one JSON object on standard output'
