@@ -12,6 +12,8 @@ import pytest
 
 from afterburnerd.lab.cores import usable_cpus
 
+ROOT = Path(__file__).resolve().parents[2]
+
 pytestmark = [
     pytest.mark.privileged,
     pytest.mark.bpf,
@@ -53,3 +55,25 @@ def test_transactions_are_counted_by_every_way() -> None:
     assert figures["tps_best"]["value"] == max(figures[f"tps_{way}"]["value"] for way in ("afxdp", "socket", "mixed"))
     # as many whole transactions as fit a datagram of 1,472 bytes
     assert 4 < figures["afxdp_per_packet"]["value"] < 6
+
+
+def test_a_peer_of_somebody_else_holds_us_up_and_not_we_it() -> None:
+    # aioquic: slow, and there without a build
+    peer = f"{sys.executable} {ROOT / 'tests/interop/peers/aioquic/peer.py'}"
+    figures = bench("tps", "bt", "--peer", peer, "--window", "512")
+    for way in ("afxdp", "socket"):
+        assert figures[f"peer_{way}"]["value"] > 100, figures[f"peer_{way}"]
+        assert 1 < figures[f"peer_{way}_per_packet"]["value"] < 6
+        # whoever is not at work has something to wait for: credit or window; both of us are on a busy machine
+        waits = sum(figures[f"peer_{way}_blocked_on_{what}"]["value"] for what in ("window", "streams", "credit"))
+        assert waits > 1, figures
+
+
+def test_what_is_no_peer_is_said_to_be_none() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "afterburnerd.lab.main", "bench", "tps", "--peer", "/bin/true"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 64 and "README" in done.stderr
