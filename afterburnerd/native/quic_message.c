@@ -14,7 +14,10 @@ static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
 {
     uint32_t parts = m->len ? (m->len + piece - 1) / piece : 1, done = 0;
 
-    if (ab_unlikely(ab_quic_slots_left(&q->slots) < parts + q->slot_reserve))
+    /* What goes on a stream that is open may take half of what others leave: else those that wait for a stream could
+     * keep the one that they wait for from its end. */
+    if (ab_unlikely(ab_quic_slots_left(&q->slots) <
+                    parts + (kind == AB_QUIC_SLOT_STREAM ? q->slot_reserve / 2 : q->slot_reserve)))
         return false;
     *run = (struct run){AB_QUIC_NIL, AB_QUIC_NIL, parts};
     for (uint32_t i = 0; i < parts; i++) {

@@ -4,8 +4,8 @@
  * limits and pools, loss and delay. So are the invariants: each byte once, each fate once, no pair of key and number
  * twice, no timer stuck, pools empty at the end. Where the input ends, the draws go on from a fixed seed.
  *
- * Whether a transfer ends in time is for the simulation to judge, not for this: an input can choose draws under which
- * it cannot, such as every slot taken by transactions that wait for the credit which an open stream holds. */
+ * An input may choose a network and windows on which an hour of virtual time is not enough: it ends there without a
+ * verdict, as long as something was still done or told now and then. What stands still is an error. */
 #include "../sim/c/must.h"
 #include "../sim/c/world.h"
 #include "fuzz.h"

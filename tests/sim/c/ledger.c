@@ -74,6 +74,7 @@ static void on_data(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t
         in->key |= (uint32_t)data[i] << 8 * (offset + i);
     in->next = end;
     in->fin = fin;
+    e->told++;
     if (end < 2) {
         e->short_got += fin;
         return;

@@ -171,8 +171,6 @@ void plan_act(struct world *w, struct end *e)
         open_flow(w, e, AB_QUIC_SEND_BIDI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2),
                   UINT64_MAX);
     } else if (which < 79) {
-        if (!w->many_streams) /* kept open, it could hold the only stream that all others wait for */
-            return;
         open_flow(w, e, AB_QUIC_SEND_UNI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2),
                   UINT64_MAX);
     } else if (which < 90) {

@@ -145,7 +145,6 @@ void scenario_draw(struct world *w)
                      ? (promised[0].idle_ms < promised[1].idle_ms ? promised[0].idle_ms : promised[1].idle_ms) * NET_MS
                      : (promised[0].idle_ms | promised[1].idle_ms) * NET_MS;
     w->limit = w->start + 3600 * 1000 * NET_MS;
-    w->many_streams = promised[0].streams_uni >= 64 && promised[1].streams_uni >= 64;
     w->rebinds = (uint32_t)RNG_OF(r, 0, 0, 0, 1, 3);
     w->next_rebind = w->start + rng_below(r, 500 * NET_MS);
     if (w->rebinds) /* who says nothing cannot be found again behind a NAT, and here nobody else asks after it */

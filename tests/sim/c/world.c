@@ -7,6 +7,9 @@
 
 enum { BURST = 32 };
 
+/* No pause in a run is as long: PTOs are a minute apart at most, darkness ends, an idle timeout is ten minutes. */
+#define PATIENCE (1800 * 1000 * NET_MS)
+
 static uint8_t buffers[BURST][NET_MTU];
 
 void world_init(struct world *w)
@@ -237,6 +240,22 @@ static bool empty(struct world *w)
     return true;
 }
 
+/* Whether nothing was done or told for long, though there is something to do. */
+static bool stuck(struct world *w)
+{
+    uint64_t moved = 0;
+
+    for (int i = 0; i < 2; i++) {
+        const struct end *e = &w->end[i];
+
+        moved += e->closed + e->told + e->message_count - e->undone - e->actions;
+    }
+    if (moved != w->moved)
+        w->moved_at = w->now;
+    w->moved = moved;
+    return w->now - w->moved_at > PATIENCE;
+}
+
 void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t len)
 {
     uint64_t server_at, idle_turns = 0, next;
@@ -248,7 +267,7 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
     server_at = w->start + (rng_below(&w->rng, 3) ? 0 : w->net.way[0].delay_ns + NET_MS);
     scenario_adopt(w, &w->end[0]);
     for (;;) {
-        bool any = deliver(w);
+        bool any = deliver(w), still;
 
         if (!w->end[1].adopted && w->now >= server_at) {
             scenario_adopt(w, &w->end[1]);
@@ -275,7 +294,8 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
             continue;
         }
         idle_turns = 0;
-        if (choices && next != NET_NEVER && next > w->limit) { /* see fuzz_quic_peer.c */
+        still = stuck(w);
+        if (choices && next != NET_NEVER && next > w->limit && !still) { /* see fuzz_quic_peer.c */
             for (int i = 0; i < 2; i++) {
                 ab_quic_free(w->end[i].q);
                 w->end[i].q = NULL;

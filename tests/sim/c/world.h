@@ -59,6 +59,7 @@ struct end {
     uint32_t message_count, undone;
     struct incoming *in[STREAM_TYPES]; /* by stream number */
     uint32_t in_room[STREAM_TYPES];
+    uint64_t told;                  /* times that data of a stream was told */
     uint32_t short_sent, short_got; /* streams of fewer than two bytes, which carry no key */
     /* the plan */
     uint32_t actions; /* left */
@@ -103,7 +104,7 @@ struct world {
     struct net_flight *held[512]; /* what reached the server before it was adopted */
     uint32_t held_count;
     uint64_t turns, packets;
-    bool many_streams; /* both ends give credit for more than a handful of unidirectional streams */
+    uint64_t moved, moved_at; /* what was done and told so far, and when that changed last */
 };
 
 /* world_run: one seed from adoption to empty pools; ends the process where something does not hold. A fuzzer's input
