@@ -156,7 +156,8 @@ void plan_act(struct world *w, struct end *e)
         e->actions -= e->ended;
         return;
     }
-    if (e->message_count == MESSAGES || e->flow_count == FLOWS) {
+    /* A fuzzer's plan is over with its input: what would follow is what follows all others. */
+    if (e->message_count == MESSAGES || e->flow_count == FLOWS || (w->rng.choices && w->rng.left < 2)) {
         e->actions = 1;
         return;
     }

@@ -69,6 +69,10 @@ static void draw_promises(struct world *w, struct promises *p, uint32_t stream_b
     p->cids = RNG_OF(r, 2, 4, 8);
     p->datagram = RNG_OF(r, 0, 200, 1200, 65535);
     p->udp = RNG_OF(r, 1200, 1472, 65527);
+    if (r->choices) { /* see draw_config */
+        p->streams_bidi = p->streams_bidi < 16 ? p->streams_bidi : 16;
+        p->streams_uni = p->streams_uni < 32 ? p->streams_uni : 32;
+    }
 }
 
 static void draw_config(struct world *w, struct ab_quic_config *c)
@@ -96,6 +100,15 @@ static void draw_config(struct world *w, struct ab_quic_config *c)
     c->confidentiality_limit = c->key_update_packets ? 200 * c->key_update_packets : 0;
     c->seed = rng_next(r);
     c->crypto = rng_below(r, 2) ? NULL : "libcrypto";
+    if (r->choices) { /* a fuzzer makes two engines an input, and small ones are as good */
+        c->connections = 1;
+        c->messages = 256;
+        c->packets = c->packets / 4;
+        c->streams = 64;
+        c->stream_bytes = 4096;
+        c->uni_window = c->bidi_window = 64;
+        c->crypto = "libcrypto";
+    }
 }
 
 void scenario_draw(struct world *w)
