@@ -180,6 +180,14 @@ struct ab_quic_conn *ab_quic_adopt(struct ab_quic *q, const struct ab_quic_adopt
         ab_quic_conn_confirm(q, c);
     if (a->crypto_len)
         ab_quic_send_crypto(q, c, a->crypto, a->crypto_len);
+    if (peers.has_preferred_address) { /* a server's (18.2) */
+        /* RFC 9000 9.6.1: a client that stays where it is has no use for the connection ID that came with it; 5.1.2:
+         * the server may give another one once it is retired. */
+        struct ab_quic_frame f = {.type = AB_QUIC_FRAME_RETIRE_CONNECTION_ID, .retire_cid = {.sequence = 1}};
+
+        ab_quic_cids_decline(&c->cids, 1);
+        (void)ab_quic_control_push(q, c, &f); /* slot_reserve has room */
+    }
     ab_quic_conn_announce(q, c);
     ab_quic_owe(q, c, AB_QUIC_OWED_PEER_CIDS);
     ab_quic_conn_ready(q, c);

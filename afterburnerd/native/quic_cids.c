@@ -66,6 +66,11 @@ bool ab_quic_cids_init(struct ab_quic_cids *c, const struct ab_quic_adopt *a, ui
     return in_use;
 }
 
+void ab_quic_cids_decline(struct ab_quic_cids *c, uint64_t seq)
+{
+    see(c, seq);
+}
+
 uint32_t ab_quic_cids_active(const struct ab_quic_cids *c)
 {
     uint32_t n = 0;

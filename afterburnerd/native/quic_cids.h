@@ -52,6 +52,9 @@ struct ab_quic_cids {
 bool ab_quic_cids_init(struct ab_quic_cids *c, const struct ab_quic_adopt *a, uint64_t limit_ours,
                        uint64_t limit_peers);
 
+/* ab_quic_cids_decline: the peer offered a connection ID that is not taken; the caller retires it. */
+void ab_quic_cids_decline(struct ab_quic_cids *c, uint64_t seq);
+
 static inline const struct ab_quic_cid *ab_quic_cids_peer(const struct ab_quic_cids *c)
 {
     return &c->peers[c->in_use].cid;

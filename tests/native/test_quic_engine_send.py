@@ -8,7 +8,7 @@ import pytest
 
 from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicRole, QuicSend
 from tests.sim import wire
-from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, Victim
+from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, REMOTE_PORT, Victim
 
 SECOND = 1_000 * MS
 EFULL, ECLOSED, ETOOLONG = -1021, -1022, -1023
@@ -441,3 +441,25 @@ def test_hystart_is_as_configured() -> None:
         assert victim.info()["packets_lost"] == 0
         windows.append(victim.info()["cwnd"])
     assert windows[1] < windows[0] / 2, windows
+
+
+def test_a_preferred_address_is_declined_with_its_connection_id() -> None:
+    """A client may stay where it is (RFC 9000 9.6.1). It says so by retiring sequence number 1, once, and whatever the server
+    says of that number later changes nothing."""
+    address = bytes((192, 0, 2, 99)) + (4433).to_bytes(2, "big") + bytes(18)
+    victim = Victim(
+        role=QuicRole.CLIENT,
+        theirs={"preferred_address": address + b"\x08" + b"PREFCID!" + bytes(range(16))},
+        settle=False,
+    )
+    victim.drain()
+    assert [f.sequence for f in victim.of("retire_connection_id")] == [1]
+    victim.acknowledge()
+    victim.say(wire.new_connection_id(1, 0, b"PREFCID!", bytes(range(16))))
+    victim.say(wire.new_connection_id(2, 2, b"THE-NEXT", bytes(16)))
+    victim.acknowledge()
+    assert [f.sequence for f in victim.of("retire_connection_id")] == [1, 0]
+    assert send(victim, b"onwards") == 0
+    victim.drain()
+    assert streams(victim)[-1].data == b"onwards" and victim.alive()
+    assert set(victim.sent_to) == {REMOTE_PORT}

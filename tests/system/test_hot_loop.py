@@ -115,8 +115,9 @@ def test_the_loop_does_not_allocate(tmp_path: Path, counter: Path, captures: str
         assert calls(pid) == at_start
 
 
-@pytest.mark.parametrize(("idle", "slack"), [("sleep", 1), ("spin", 50_000)])
-def test_who_sleeps_is_woken_to_the_microsecond(tmp_path: Path, idle: str, slack: int) -> None:
+@pytest.mark.parametrize("idle", ["sleep", "spin"])
+def test_who_sleeps_is_not_woken_late_for_the_kernels_convenience(tmp_path: Path, idle: str) -> None:
+    ours = int(Path("/proc/self/timerslack_ns").read_text())  # what a child has from us
     with netns.pair() as rig, Daemon(rig, tmp_path, RAW, worker=f'idle = "{idle}"\nnice = 0') as daemon:
-        pid = daemon.plane_pid()
-        assert int(Path(f"/proc/{pid}/timerslack_ns").read_text()) == slack, "nanoseconds"
+        slack = int(Path(f"/proc/{daemon.plane_pid()}/timerslack_ns").read_text())
+        assert slack == (1 if idle == "sleep" else ours), "nanoseconds"
