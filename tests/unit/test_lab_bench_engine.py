@@ -12,6 +12,9 @@ import pytest
 from afterburnerd.cli import ToolError
 from afterburnerd.lab import bench_engine, labio
 
+# Transactions: they may have been sent before the counting began, and acknowledged in it.
+UNDER_WAY = 640
+
 
 def run(*arguments: str) -> list[dict[str, float]]:
     command = [str(labio.PROGRAM), "engine", "--warm-ms", "2", "--duration-ms", "20", *arguments]
@@ -26,13 +29,13 @@ def test_what_is_counted_came_with_fin_and_was_acknowledged(suite: str, pack: st
         assert line["failed"] == 0 < line["transactions"]
         assert line["transactions"] == min(line["fins"], line["acked"])
         # What one end has counted and the other has not is under way: two batches at most.
-        assert abs(line["fins"] - line["acked"]) <= 640
+        assert abs(line["fins"] - line["acked"]) <= UNDER_WAY
         # A few packets carry something else: an MTU probe, what happened to be left over at the end of a batch.
         if pack == "1":
-            assert line["transactions"] <= line["packets"]
+            assert line["transactions"] <= line["packets"] + UNDER_WAY
         else:
             # A loop that was off its CPU for a while probes and repeats: so four a packet is too much to ask for.
-            assert 3 * line["packets"] < line["transactions"] <= 5 * line["packets"]
+            assert 3 * line["packets"] < line["transactions"] <= 5 * line["packets"] + UNDER_WAY
         assert line["bytes"] > 235 * line["transactions"], "they are not on the wire"
 
 
