@@ -63,6 +63,16 @@ class Flow:
             lib.cc_lose(self.cc, size, sent)
         return lib.cc_update(self.cc, self.estimate, 0, 0, persistent, self.now)
 
+    def lose_and_recover(self, after: int) -> None:
+        """The first window loses one packet `after` ns after it was sent; congestion avoidance, with a full window."""
+        self.send()
+        self.now += after
+        self.lose(1)
+        while self.way:
+            self.ack(2)
+        self.now += self.rtt
+        self.send()
+
     def round(self) -> None:
         """A round trip of one who always has something to send: each ACK lets go as much as it acknowledges."""
         begin, left = self.now, len(self.way)
@@ -378,13 +388,7 @@ def test_after_persistent_congestion_cubic_begins_without_a_memory() -> None:
 def test_cubic_never_leaps_by_more_than_half_a_window_in_a_round_trip() -> None:
     """RFC 9438 4.2: the target is bounded by 1.5 times the window. Seconds-long round trips get there."""
     flow = Flow(CUBIC, window=10 * MTU, rtt=3 * S)
-    flow.send()
-    flow.now += 1
-    flow.lose(1)
-    while flow.way:
-        flow.ack(2)
-    flow.now += flow.rtt
-    flow.send()
+    flow.lose_and_recover(1)
     steepest = 0.0
     for _ in range(15):
         before = flow.window
@@ -395,13 +399,7 @@ def test_cubic_never_leaps_by_more_than_half_a_window_in_a_round_trip() -> None:
 
 def test_time_without_enough_to_send_does_not_count() -> None:
     flow = Flow(CUBIC, window=400 * MTU)
-    flow.send()
-    flow.now += flow.rtt
-    flow.lose(1)
-    while flow.way:
-        flow.ack(2)
-    flow.now += flow.rtt
-    flow.send()
+    flow.lose_and_recover(flow.rtt)
     for _ in range(5):
         flow.round()
     flow.now += flow.rtt

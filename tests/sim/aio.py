@@ -197,36 +197,21 @@ class Simulation:
         )  # fmt: skip
         self.room = rng.choice((1200, 1472, 9000))
         settings = FrontSettings(identity=IDENTITY, params=self.params, alpn=(ALPN,), cipher_suites=(self.suite,))
-        self.peer = QuicConnection(
-            configuration=QuicConfiguration(
-                alpn_protocols=[ALPN],
-                certificate=IDENTITY.certificate,
-                private_key=IDENTITY.key,
-                cipher_suites=[self.suite],
-                congestion_control_algorithm=rng.choice(("reno", "cubic")),
-                idle_timeout=self.idle,
-                is_client=not self.client,
-                max_data=rng.randrange(500, 5000) if tiny else 1 << 20,
-                max_stream_data=rng.randrange(16, 2000) if tiny else 1 << 18,
-                max_datagram_frame_size=rng.choice((None, 65536)),
-                max_datagram_size=peer_size,
-                verify_mode=0,
-            ),
-            original_destination_connection_id=None,
-        ) if not self.client else None  # fmt: skip
-        self.peer_config = self.peer.configuration if self.peer else QuicConfiguration(
+        self.peer_config = QuicConfiguration(
             alpn_protocols=[ALPN],
             certificate=IDENTITY.certificate,
             private_key=IDENTITY.key,
             cipher_suites=[self.suite],
             congestion_control_algorithm=rng.choice(("reno", "cubic")),
             idle_timeout=self.idle,
-            is_client=False,
+            is_client=not self.client,
             max_data=rng.randrange(500, 5000) if tiny else 1 << 20,
             max_stream_data=rng.randrange(16, 2000) if tiny else 1 << 18,
             max_datagram_frame_size=rng.choice((None, 65536)),
             max_datagram_size=peer_size,
-        )  # fmt: skip
+            verify_mode=0,
+        )
+        self.peer = None if self.client else QuicConnection(configuration=self.peer_config)
         self.settings = settings
         self.shake: Shake | None = None
         self.own_cid = LocalCid(0, rng.randbytes(8), rng.randbytes(16))

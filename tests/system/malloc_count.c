@@ -30,25 +30,10 @@ __attribute__((constructor)) static void count_into_file(void)
         calls = NULL;
 }
 
-#define COUNTED(type, name, parameters, ...)                                                                           \
-    type name parameters                                                                                               \
-    {                                                                                                                  \
-        extern type __libc_##name parameters;                                                                          \
-        if (calls)                                                                                                     \
-            atomic_fetch_add_explicit(calls, 1, memory_order_relaxed);                                                 \
-        return __libc_##name(__VA_ARGS__);                                                                             \
-    }
-
-COUNTED(void *, malloc, (size_t size), size)
-COUNTED(void *, calloc, (size_t count, size_t size), count, size)
-COUNTED(void *, realloc, (void *old, size_t size), old, size)
-COUNTED(void *, memalign, (size_t alignment, size_t size), alignment, size)
-
-void free(void *old)
+static void ab_test_counted(void)
 {
-    extern void __libc_free(void *);
-
     if (calls)
         atomic_fetch_add_explicit(calls, 1, memory_order_relaxed);
-    __libc_free(old);
 }
+
+#include "../counted_malloc.h"

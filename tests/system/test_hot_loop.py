@@ -6,14 +6,13 @@ import contextlib
 import re
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import netns
+from tests import background, netns
 from tests.system.daemonrig import PORT, RAW, Daemon
 
 pytestmark = pytest.mark.privileged
@@ -28,22 +27,13 @@ def traffic(rig: netns.Pair) -> Iterator[None]:
     """Datagrams all the time, a few thousand a second, from another thread."""
     with rig.far.entered():
         sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    done = threading.Event()
 
     def send() -> None:
-        while not done.is_set():
-            for _ in range(20):
-                sock.sendto(b"\x01" + bytes(234), (rig.near.ipv4, PORT))
-            time.sleep(0.005)
+        for _ in range(20):
+            sock.sendto(b"\x01" + bytes(234), (rig.near.ipv4, PORT))
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with sock, background.repeating(send, 0.005):
         yield
-    finally:
-        done.set()
-        thread.join()
-        sock.close()
 
 
 def system_calls(pid: int, seconds: float) -> dict[str, int]:

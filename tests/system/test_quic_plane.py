@@ -4,7 +4,6 @@ nothing."""
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from afterburnerd.abi.layout import QuicEventKind
-from tests import netns
+from tests import background, netns
 from tests.net.quicpair import By, Pair
 from tests.net.test_quic_pair import exchange
 from tests.system.quicplane import PlaneSide
@@ -47,24 +46,16 @@ def planes(kind: By, seed: int, env: dict[str, str] | None = None) -> Iterator[P
 @contextmanager
 def traffic(made: Pair) -> Iterator[None]:
     """Messages both ways all the time, from another thread. What comes is read, so that nothing backs up."""
-    done = threading.Event()
 
     def send() -> None:
-        while not done.is_set():
-            for side in (made.client, made.server):
-                if side.commands.room > 8:
-                    side.send(bytes(235), token=1)
-                side.consumer.take()
-                side.received()
-            time.sleep(0.001)
+        for side in (made.client, made.server):
+            if side.commands.room > 8:
+                side.send(bytes(235), token=1)
+            side.consumer.take()
+            side.received()
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
+    with background.repeating(send, 0.001):
         yield
-    finally:
-        done.set()
-        thread.join()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "must.h"
 #include "record.h"
 #include "worker.h"
 
@@ -27,14 +28,6 @@ enum {
     DATAGRAMS = 2000,
     MANY_SLOTS = 4096,
 };
-
-#define MUST(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                             \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static struct ab_record_ring *ring_make(uint64_t slots)
 {

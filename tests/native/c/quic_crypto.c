@@ -1,9 +1,9 @@
 /* What of packet protection only C can see: that it allocates nothing and calls nobody after init, and leaves no key.
  *
- *     quic_crypto sealed|allocates|calls BACKEND        works where only write and exit are allowed, counting
- * allocations quic_crypto derived|wiped|kept BACKEND SUITE      looks for a key in all memory of the process: one that
- * was wiped as soon as it was derived, or after work, or not quic_crypto backend BACKEND                       says
- * which it is, and why
+ *   | quic_crypto sealed|allocates|calls BACKEND      works where only write and exit are allowed, counting allocations
+ *   | quic_crypto derived|wiped|kept BACKEND SUITE    looks for a key in all memory of the process: one that was wiped
+ *   |                                                 as soon as it was derived, or after work, or not
+ *   | quic_crypto backend BACKEND                     says which it is, and why
  *
  * "allocates", "calls" and "kept" do what must not be, to show that it is noticed. */
 #include <linux/filter.h>
@@ -19,26 +19,13 @@
 
 static unsigned long allocations;
 
-#define COUNTED(type, name, parameters, ...)                                                                           \
-    type name parameters                                                                                               \
-    {                                                                                                                  \
-        extern type __libc_##name parameters;                                                                          \
-        allocations++;                                                                                                 \
-        return __libc_##name(__VA_ARGS__);                                                                             \
-    }
-
-COUNTED(void *, malloc, (size_t size), size)
-COUNTED(void *, calloc, (size_t count, size_t size), count, size)
-COUNTED(void *, realloc, (void *old, size_t size), old, size)
-COUNTED(void *, memalign, (size_t alignment, size_t size), alignment, size)
-
-void free(void *old)
+static void ab_test_counted(void)
 {
-    extern void __libc_free(void *);
-
-    allocations += old != NULL;
-    __libc_free(old);
+    allocations++;
 }
+
+#include "../../counted_malloc.h"
+
 #define PACKETS 40
 #define HEADER 11
 

@@ -9,15 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "must.h"
 #include "quic_ring.h"
-
-#define MUST(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #condition);                             \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 enum { SLOTS = 8, SLOT_BYTES = 1024, ROOM = SLOT_BYTES - 64 };
 

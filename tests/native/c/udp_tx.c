@@ -10,15 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "must.h"
 #include "udp.h"
-
-#define MUST(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: does not hold: %s (errno %d)\n", __FILE__, __LINE__, #condition, errno);           \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 enum { PEERS = 3, PACKETS_MAX = 1 << 20 };
 
