@@ -99,10 +99,11 @@ class TraceRequest(Message, frozen=True):
 
 
 class SendRequest(Message, frozen=True):
-    """Send a message on a connection, on a stream of its own -> Accepted, with its token."""
+    """Send a message on a connection -> Accepted, with its token."""
 
     connection: str
     data: bytes  # base64 in JSON
+    datagram: bool = False  # in a DATAGRAM frame, once; else on a stream of its own, until it is acknowledged
 
 
 Request = (
@@ -257,6 +258,7 @@ class ConnectionStatus(Struct, frozen=True, kw_only=True):
     waiting: int = 0  # messages that are not acknowledged yet
     age: float = 0.0  # seconds since its handshake was complete
     adoption: float = 0.0  # seconds from there until its packets went to the data plane; 0: not yet
+    datagram_max: int = 0  # bytes that a DATAGRAM to the peer may have; 0: it takes none
 
 
 class ListenerStatus(Struct, frozen=True, kw_only=True):

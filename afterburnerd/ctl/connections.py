@@ -180,6 +180,8 @@ def paragraph(c: ConnectionView) -> Group:
         grid.add_row("  identity", c.identity)
     if c.waiting is not None:
         grid.add_row("  waiting", f"{c.waiting} messages are not acknowledged yet")
+    if c.datagram_max is not None:
+        grid.add_row("  DATAGRAMs", f"of up to {c.datagram_max} B" if c.datagram_max else "the peer takes none")
     if c.figures_age is not None:
         counts = {n: int(v) for n, v in c.counts.items()}
         queue = f", queue {c.queue}" if c.queue >= 0 else ""

@@ -71,6 +71,7 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
     cwnd: int = 0
     in_flight: int = 0
     slots: int = 0  # message slots held: to be sent or to be acknowledged
+    datagram_max: int | None = None  # bytes that a DATAGRAM to the peer may have, 0: it takes none; None: not asked
     waiting: int | None = None  # messages that the supervisor keeps until they are acknowledged; None: not asked
     uni_opened: int = 0
     uni_limit: int = 0
@@ -237,7 +238,8 @@ def join(rows: Iterable[ConnectionView], said: Iterable[ConnectionStatus]) -> It
             yield row
             continue
         more = {n: getattr(row, n) for n in row.__struct_fields__}
-        yield ConnectionView(**{**more, "name": known.name, "identity": known.identity, "waiting": known.waiting})
+        told = {n: getattr(known, n) for n in ("name", "identity", "waiting", "datagram_max")}
+        yield ConnectionView(**{**more, **told})
     for c in (*left.values(), *(c for c in said if not c.number)):
         yield ConnectionView(
             number=c.number,

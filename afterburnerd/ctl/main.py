@@ -174,7 +174,15 @@ def _quic(commands: Any) -> None:
             nargs="+",
             help="names or numbers, as `connections` shows them; all: those that there are; new: those to come",
         )
-    send = _command(commands, "send", "send one message on a QUIC connection, on a stream of its own", "quic:send")
+    send = _command(
+        commands, "send", "send one message on a QUIC connection, on a stream of its own or in a DATAGRAM", "quic:send"
+    )
+    send.add_argument(
+        "-d",
+        "--datagram",
+        action="store_true",
+        help="in a DATAGRAM frame: not repeated where it is lost, at most 1155 bytes or what `connections --full` shows",
+    )
     send.add_argument("connection", metavar="NAME", help="as `connections` shows it")
     send.add_argument("file", metavar="FILE", nargs="?", default="-", help="its bytes (default: standard input)")
 

@@ -49,8 +49,11 @@ def send(args: Namespace) -> int:
     if not 0 < len(data) <= MESSAGE_MAX:
         raise ToolError(f"{len(data)} bytes: a message has 1 to {MESSAGE_MAX}", EXIT_USAGE)
     with ControlClient(find_daemon(args).run_dir) as daemon:
-        answer = daemon.ask(SendRequest(connection=args.connection, data=data), Accepted)
-    _say(args, answer, f"message {answer.token} of {len(data)} bytes waits for its acknowledgement")
+        answer = daemon.ask(SendRequest(connection=args.connection, data=data, datagram=args.datagram), Accepted)
+    if args.datagram:
+        _say(args, answer, f"DATAGRAM {answer.token} of {len(data)} bytes goes out, once")
+    else:
+        _say(args, answer, f"message {answer.token} of {len(data)} bytes waits for its acknowledgement")
     return EXIT_OK
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 
 import msgspec
+from aioquic._buffer import Buffer
+from aioquic.quic.packet import pull_quic_transport_parameters
 
 from .wire import encode_varint
 
@@ -31,6 +33,9 @@ ACTIVE_CID_LIMIT = 0x0E
 INITIAL_SCID = 0x0F
 RETRY_SCID = 0x10
 MAX_DATAGRAM_FRAME = 0x20
+
+
+DATAGRAM_MOST = 1200 - 45  # bytes that a DATAGRAM may have on every path: native/quic_message.c
 
 
 class Params(msgspec.Struct, frozen=True):
@@ -94,3 +99,10 @@ class Params(msgspec.Struct, frozen=True):
             draw = os.urandom(3)
             put(31 * (draw[0] + 1) + 27, draw[: draw[1] % 4])  # RFC 9000 18.1
         return bytes(out)
+
+
+def datagram_max(extension: bytes) -> int:
+    """Bytes of the longest DATAGRAM that a peer with these parameters takes and every path carries; 0: it takes none."""
+    frame = pull_quic_transport_parameters(Buffer(data=extension)).max_datagram_frame_size or 0
+    # Type and length stand before the data, and the length has two bytes from 64 on (RFC 9221 4).
+    return max(0, min(DATAGRAM_MOST, max(min(63, frame - 2), frame - 3)))

@@ -201,7 +201,7 @@ class Daemon:
                 self.quic.close_named(request.connection, request.code, request.reason)
                 return control.Accepted()
             case control.SendRequest():
-                return control.Accepted(token=self.quic.submit(request.connection, request.data))
+                return control.Accepted(token=self.quic.submit(request.connection, request.data, request.datagram))
             case control.TraceRequest():
                 return self.quic.trace(request)
 

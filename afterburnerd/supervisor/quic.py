@@ -92,8 +92,8 @@ class QuicService(QuicOff):
     def rules(self) -> bytes:
         return self.parts.ports.rules()
 
-    def submit(self, name: str, data: bytes) -> int:
-        return self.parts.links.submit(name, data)
+    def submit(self, name: str, data: bytes, datagram: bool = False) -> int:
+        return self.parts.links.submit(name, data, datagram)
 
     def dial(self, name: str, address: str, port: int, server_name: str, pin: str) -> None:
         self.parts.links.dial(name, address, port, server_name, pin)

@@ -114,6 +114,7 @@ def _row(c: Connection, link: Link | None, now: float) -> control.ConnectionStat
         waiting=len(link) if link is not None else 0,
         age=now - c.began,
         adoption=c.routed_at - c.began if c.routed_at is not None else 0.0,
+        datagram_max=c.datagram_max,
     )
 
 

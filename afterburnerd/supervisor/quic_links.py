@@ -19,6 +19,7 @@ from ipaddress import ip_address
 import msgspec
 
 from afterburnerd import base58
+from afterburnerd.abi.layout import QuicSend
 from afterburnerd.cli import EXIT_UNREACHABLE, EXIT_USAGE
 from afterburnerd.config import Config, Connect
 from afterburnerd.config.check import check as findings
@@ -182,24 +183,45 @@ class Links:
 
     # --- messages ---
 
-    def submit(self, name: str, data: bytes) -> int:
-        """A message for a link. Returns its token; Refusal where it is not taken."""
+    def submit(self, name: str, data: bytes, datagram: bool = False) -> int:
+        """A message for a link, on a stream or, once, in a DATAGRAM. Returns its token; Refusal where it is not taken."""
         link = self.all.get(name)
         if link is None:
             known = ", ".join(sorted(self.all)) or "none"
             raise Refusal(f'there is no connection "{name}"; there are: {known}', EXIT_UNREACHABLE)
         if not 0 < len(data) <= MESSAGE_MAX:
             raise Refusal(f"{len(data)} bytes: a message has 1 to {MESSAGE_MAX}", EXIT_UNREACHABLE)
-        token = next(self._tokens)
         connection = self._handover.connections.get(link.number or 0)
+        if datagram:
+            self._check_datagram(link, connection, len(data))
+        token = next(self._tokens)
         give = (lambda m: self._give(connection, m)) if connection is not None else None
-        if not link.submit(Message(token, data), give):
+        if not link.submit(Message(token, data, QuicSend.DATAGRAM if datagram else QuicSend.UNI), give):
             raise Refusal(
                 f'"{name}" has no room: {len(link)} messages wait for their acknowledgement', EXIT_UNREACHABLE
             )
         self._note_pushed(link)
         self._chores.wake()
         return token
+
+    def _check_datagram(self, link: Link, connection: Connection | None, size: int) -> None:
+        """It is sent once and now, so what the engine would refuse, or who cannot be asked, is told at once."""
+        if connection is None or link.state is not LinkState.OPEN:
+            raise Refusal(
+                f'"{link.name}" is not open ({link.state.value}), and a DATAGRAM does not wait for a connection; '
+                "`afterburnerctl connections` shows when it is",
+                EXIT_UNREACHABLE,
+            )
+        if not connection.datagram_max:
+            raise Refusal(
+                f'the peer of "{link.name}" takes no DATAGRAM frames: send it on a stream, without --datagram',
+                EXIT_UNREACHABLE,
+            )
+        if size > connection.datagram_max:
+            raise Refusal(
+                f'{size} bytes: a DATAGRAM to "{link.name}" has 1 to {connection.datagram_max}; longer messages go on streams',
+                EXIT_USAGE,
+            )
 
     def _give(self, connection: Connection, message: Message) -> None:
         self._handover.commands.send(connection, message.token, message.data, message.how, stream=message.stream)

@@ -72,7 +72,7 @@ class QuicOff:
     def addresses_changed(self) -> None:
         """The interface has other addresses than before."""
 
-    def submit(self, name: str, data: bytes) -> int:
+    def submit(self, name: str, data: bytes, datagram: bool = False) -> int:
         raise Refusal(HOW, EXIT_UNREACHABLE)
 
     def dial(self, name: str, address: str, port: int, server_name: str, pin: str) -> None:

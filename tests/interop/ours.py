@@ -123,10 +123,10 @@ class Link:
         self.ours.daemon.wait(is_open, f"{self.name} to be open", waiting.BOUND)
         return self.status()
 
-    def send(self, *messages: bytes) -> None:
+    def send(self, *messages: bytes, datagram: bool = False) -> None:
         with self.ours.daemon.client() as asked:
             for data in messages:
-                asked.ask(control.SendRequest(connection=self.name, data=data), control.Accepted)
+                asked.ask(control.SendRequest(connection=self.name, data=data, datagram=datagram), control.Accepted)
 
     def wait_acknowledged(self) -> None:
         self.ours.daemon.wait(lambda: self.status().waiting == 0, f"{self.name}: all acknowledged", waiting.BOUND)

@@ -17,6 +17,7 @@ from typing import Literal
 import pytest
 from aioquic.quic.packet import QuicPacketType
 
+from afterburnerd.abi import control
 from tests import netns, waiting
 from tests.interop import peers, tshark, wire
 from tests.interop.ours import BACKENDS, PORT, RETRY_PORT, Ours, Received, daemon
@@ -397,22 +398,28 @@ def test_we_update_keys_as_server(updating: Ours, engine: str) -> None:
 
 
 @engines
-def test_we_send_datagrams(tmp_path: Path, engine: str) -> None:
+def test_server_gets_datagrams(ours: Ours, engine: str) -> None:
+    """As long as they may be, and what is longer is refused with that length; a server that takes none is found out."""
     need(engine, "server")
-    if engine == "ngtcp2" or not peers.features(engine).can("client", "datagrams"):
-        pytest.skip(f"{engine} has no DATAGRAM frames")
+    far = ours.rig.far
     with (
-        netns.pair() as rig,
-        daemon(rig, tmp_path, "auto", {"AFTERBURNER_TEST_DATAGRAMS": "1"}) as made,
-        peers.server(engine, address=rig.far.ipv4, port=FAR_PORT, namespace=rig.far.name) as server,
-        made.link(FAR_PORT) as link,
+        peers.server(engine, address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
+        ours.link(FAR_PORT) as link,
     ):
-        link.wait_open()
-        link.send(*messages(4))
+        most = link.wait_open().datagram_max
+        if most == 0:
+            with pytest.raises(control.ControlError, match="takes no DATAGRAM frames"):
+                link.send(b"x", datagram=True)
+            pytest.skip(f"{engine} takes no DATAGRAM frames")
+        sent = messages(3) + messages(1, most)
+        link.send(*sent, datagram=True)
         server.wait("datagram", 4)
         link.wait_acknowledged()
-        found = sorted(event["sha256"] for event in server.seen("datagram"))
-        assert found == sorted(hashlib.sha256(data).hexdigest() for data in messages(4))
+        assert sorted(event["sha256"] for event in server.seen("datagram")) == sorted(
+            hashlib.sha256(data).hexdigest() for data in sent
+        )
+        with pytest.raises(control.ControlError, match=f"{most + 1} bytes: a DATAGRAM to .* has 1 to {most}"):
+            link.send(bytes(most + 1), datagram=True)
 
 
 BAD = wire.Faults(loss=0.03, corrupt=0.02, duplicate=0.03, delay=0.05)

@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from aioquic.quic import events
 
 from afterburnerd import client
 from afterburnerd.abi import control
+from afterburnerd.abi.layout import RecordKind
 from tests import netns
 from tests.system.daemonrig import Daemon
 from tests.unit.quic.rig import Plain
@@ -312,6 +315,24 @@ def test_dial_and_close_by_command(tmp_path: Path) -> None:
         both.client.wait(lambda: [c.name for c in connections(both.client).connections] == ["peer"], "it to be gone")
         with both.client.client() as daemon, pytest.raises(control.ControlError, match="no connection"):
             daemon.ask(control.SendRequest(connection="by-hand", data=b"x"), control.Accepted)
+
+
+def test_a_datagram_by_command(both_at_rest: Two) -> None:
+    """From `afterburnerctl` to the record ring of the other side; one that is too long is refused with the limit."""
+    both = both_at_rest
+    line = [sys.executable, "-m", "afterburnerd.ctl.main", "--config", str(both.client.config), "send"]
+
+    def send(*words: str, data: bytes) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*line, *words], input=data, capture_output=True, timeout=30)
+
+    with client.follow(both.server.name, timeout=20) as records:
+        done = send("--datagram", "peer", data=b"one" * 385)
+        assert done.returncode == 0 and b"1155 bytes goes out, once" in done.stdout, done
+        got = next(record for record in records if record.kind == RecordKind.QUIC_DATAGRAM)
+        assert got.payload == b"one" * 385
+    done = send("--datagram", "peer", data=bytes(1156))
+    assert done.returncode == 64 and b'1156 bytes: a DATAGRAM to "peer" has 1 to 1155' in done.stderr, done
+    assert peer(both.client).datagram_max == 1155
 
 
 class Peer:

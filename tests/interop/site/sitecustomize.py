@@ -1,7 +1,6 @@
 """For tests alone: what a supervisor started with this directory on PYTHONPATH does that the product has no switch for.
 
 AFTERBURNER_TEST_KEY_UPDATE    its engines update their keys after so many packets, not after millions
-AFTERBURNER_TEST_DATAGRAMS     what is to be sent goes as DATAGRAM frames, not on streams
 """
 
 import os
@@ -18,15 +17,3 @@ if update:
         return msgspec.structs.replace(real_order(self), key_update_packets=int(update))
 
     Seat.order = order
-
-if os.environ.get("AFTERBURNER_TEST_DATAGRAMS"):
-    from afterburnerd.abi.layout import QuicSend
-    from afterburnerd.quic.link import Link
-
-    real_submit = Link.submit
-
-    def submit(self, message, give):  # type: ignore[no-untyped-def]
-        message.how = QuicSend.DATAGRAM
-        return real_submit(self, message, give)
-
-    Link.submit = submit

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from aioquic._buffer import Buffer
 from aioquic.quic.packet import pull_quic_transport_parameters
 
 from afterburnerd.quic.front import parameter_ids
-from afterburnerd.quic.params import Params
+from afterburnerd.quic.params import DATAGRAM_MOST, Params, datagram_max
 
 
 def test_a_server_says_what_is_a_servers_to_say() -> None:
@@ -35,3 +36,25 @@ def test_it_fits_what_the_adoption_has_room_for() -> None:
         initial_scid=bytes(20), original_dcid=bytes(20), retry_scid=bytes(20), reset_token=bytes(16)
     )
     assert len(longest) < QUIC_TPARAMS
+
+
+@pytest.mark.parametrize(
+    ("frame", "most"),
+    [
+        (0, 0),
+        (1, 0),
+        (2, 0),
+        (3, 1),
+        (65, 63),
+        (66, 63),
+        (67, 64),
+        (1000, 997),
+        (1158, 1155),
+        (1159, 1155),
+        (65_535, 1155),
+    ],
+)
+def test_what_a_datagram_may_have(frame: int, most: int) -> None:
+    """Type, length (two bytes of it from 64 on) and data are at most what the peer says, and a packet of every path."""
+    extension = Params(max_datagram_frame_size=frame).encode(initial_scid=b"12345678")
+    assert datagram_max(extension) == most <= DATAGRAM_MOST
