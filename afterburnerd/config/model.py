@@ -211,20 +211,20 @@ class Memory(Table, frozen=True):
     frame_size: Annotated[
         Literal[2048, 4096],
         key(
-            "Size of one packet frame.",
+            "Size of one packet frame. With 2048 and an MTU of at most 1,500 a message over AF_XDP takes 0.2 us less, one way: "
+            "frames of a page lie alike in their pages, so all first bytes want the same places of the cache.",
             reload="data-plane",
             unit="bytes",
-            why="a packet of the usual MTU fits whole, and twice as many frames fit the cache as of 4096: "
-            "these lie alike in their pages, so all first bytes want the same places of it",
+            why="one page: no packet of a usual MTU is ever split, with tags and metadata, and every driver accepts it",
         ),
-    ] = 2048
+    ] = 4096
     frames: Annotated[
         int,
         key(
             "Frames of each queue, for both directions. A power of two, and at least as many as `ring`.",
             reload="data-plane",
             unit="frames",
-            why="4 MiB a queue: 1.7 ms of packets at 1.2 Mpps",
+            why="8 MiB a queue: 1.7 ms of packets at 1.2 Mpps",
             ge=128,
             le=1_048_576,
         ),

@@ -95,7 +95,7 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 1472
     warm_ms: int = 200
     frames: int = Memory().frames
-    frame_size: int = Memory().frame_size
+    frame_size: int = 2048  # what config/model.py recommends for this MTU
     ring: int = Memory().ring
 
 

@@ -345,7 +345,7 @@ def check_huge_pages(facts: Facts) -> Iterator[Finding]:
             section="memory",
             level="warn",
             what="packet memory lies in normal pages, though huge pages are free by now",
-            why="4 MiB in normal pages are 1,024 TLB entries, in huge pages 2.",
+            why="8 MiB in normal pages are 2,048 TLB entries, in huge pages 4.",
             fix="Have the data plane set up again.",
             commands=("systemctl restart afterburner",),
         )
@@ -356,9 +356,9 @@ def check_huge_pages(facts: Facts) -> Iterator[Finding]:
         section="memory",
         level="fail" if policy == "require" else "warn",
         what=f"{free} of {total} huge pages (2 MiB) are free, packet memory needs {needed} ({size})",
-        why='4 MiB in normal pages are 1,024 TLB entries, in huge pages 2. memory.huge_pages = "require" does not start without.'
+        why='8 MiB in normal pages are 2,048 TLB entries, in huge pages 4. memory.huge_pages = "require" does not start without.'
         if policy == "require"
-        else "4 MiB in normal pages are 1,024 TLB entries, in huge pages 2. The daemon falls back to normal pages.",
+        else "8 MiB in normal pages are 2,048 TLB entries, in huge pages 4. The daemon falls back to normal pages.",
         fix=f"Reserve {missing} more (early: memory fragments)."
         if machine.huge_total is not None
         else "Run a kernel with hugetlbfs.",

@@ -164,7 +164,7 @@ def test_the_largest_packet_against_the_frame(mtu: int, frame_size: int, level: 
 def test_a_packet_larger_than_a_frame_where_that_cannot_be() -> None:
     large = link(mtu=9000)
     off = found(configured(large, interface={"jumbo": "off"}), "mtu")
-    assert off.level == "fail" and off.commands == ("ip link set dev eth0 mtu 1770",)
+    assert off.level == "fail" and off.commands == ("ip link set dev eth0 mtu 3818",)
     old = replace(large, machine=replace(large.machine, release="6.1.0"))
     assert "this kernel cannot" in found(old, "mtu").what
     poor = replace(large, device=replace(large.device, xdp=replace(FULL, fragments=False)))

@@ -182,8 +182,8 @@ def test_too_few_huge_pages() -> None:
     ill = machine(huge_total=6, huge_free=3)
     finding = found(ill, "huge-pages")
     assert finding.level == "warn" and troubles(ill) == {"huge-pages"}
-    assert finding.what == "3 of 6 huge pages (2 MiB) are free, packet memory needs 4 (2 queues x 4 MiB)"
-    assert finding.commands[0] == "sysctl -w vm.nr_hugepages=7"
+    assert finding.what == "3 of 6 huge pages (2 MiB) are free, packet memory needs 8 (2 queues x 8 MiB)"
+    assert finding.commands[0] == "sysctl -w vm.nr_hugepages=11"
 
 
 def test_required_huge_pages_that_are_missing_are_a_failure_and_unwanted_ones_nothing() -> None:
@@ -194,10 +194,10 @@ def test_required_huge_pages_that_are_missing_are_a_failure_and_unwanted_ones_no
 
 
 def test_more_memory_needs_more_huge_pages() -> None:
-    large = configured(memory={"frames": 65536})  # 128 MiB a queue
+    large = configured(memory={"frames": 65536})  # 256 MiB a queue
     assert (
         found(large, "huge-pages").what
-        == "64 of 64 huge pages (2 MiB) are free, packet memory needs 128 (2 queues x 128 MiB)"
+        == "64 of 64 huge pages (2 MiB) are free, packet memory needs 256 (2 queues x 256 MiB)"
     )
 
 

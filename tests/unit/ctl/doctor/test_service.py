@@ -37,9 +37,9 @@ def test_sys_nice_is_needed_for_a_nice_worker_only() -> None:
 
 
 def test_locked_memory() -> None:
-    little = process(memlock=4 << 20)
+    little = process(memlock=8 << 20)
     assert found(little, "memlock").level == "fail"
-    assert found(little, "memlock").what == "this shell may lock 4096 KiB of memory; packet memory alone is 8192 KiB"
+    assert found(little, "memlock").what == "this shell may lock 8192 KiB of memory; packet memory alone is 16384 KiB"
     assert found(process(memlock=64 << 20), "memlock").level == "warn"
     assert found(process(memlock=0, capabilities=ALL | {"CAP_IPC_LOCK"}), "memlock").level == "ok"
 
