@@ -39,6 +39,42 @@ void ab_bare_close(struct ab_bare *b);
 /* ab_bare_kick makes the kernel send what lies in TX. 0, or -errno when the device is gone. */
 int ab_bare_kick(struct ab_bare *b);
 
+/* ab_bare_take: the next received frame, if there is one. It is the caller's until it is given back. */
+static inline bool ab_bare_take(struct ab_bare *b, struct xdp_desc *d)
+{
+    uint32_t at;
+
+    if (!xsk_ring_cons__peek(&b->rx, 1, &at))
+        return false;
+    *d = *xsk_ring_cons__rx_desc(&b->rx, at);
+    xsk_ring_cons__release(&b->rx, 1);
+    return true;
+}
+
+/* ab_bare_give_back: a received frame, anywhere in it, is the kernel's to receive into again. */
+static inline bool ab_bare_give_back(struct ab_bare *b, uint64_t addr)
+{
+    uint32_t at;
+
+    if (!xsk_ring_prod__reserve(&b->fill, 1, &at))
+        return false;
+    *xsk_ring_prod__fill_addr(&b->fill, at) = addr & ~(uint64_t)(b->frame_size - 1);
+    xsk_ring_prod__submit(&b->fill, 1);
+    return true;
+}
+
+/* ab_bare_put lays a frame into TX; false: no room. ab_bare_kick sends it. */
+static inline bool ab_bare_put(struct ab_bare *b, uint64_t addr, uint32_t len)
+{
+    uint32_t at;
+
+    if (!xsk_ring_prod__reserve(&b->tx, 1, &at))
+        return false;
+    *xsk_ring_prod__tx_desc(&b->tx, at) = (struct xdp_desc){.addr = addr, .len = len};
+    xsk_ring_prod__submit(&b->tx, 1);
+    return true;
+}
+
 /* ab_bare_poll drives the device's poll from here (busy polling only). */
 void ab_bare_poll(struct ab_bare *b);
 

@@ -39,12 +39,11 @@ int ab_lab_oneway_send(const struct ab_lab_options *o, struct ab_error *err)
     while (!ab_lab_stop && !ab_lab_pace_over(&pace, sent, now)) {
         uint64_t addr = sent % b.sends * b.frame_size;
 
-        if (now >= next && xsk_ring_prod__reserve(&b.tx, 1, &index)) {
+        if (now >= next && xsk_prod_nb_free(&b.tx, 1)) {
             /* The receiver does not look at checksums, no more than the product does by default. */
             ab_lab_probe_set(b.area + addr + head, next, sent++);
             next = ab_lab_pace_at(&pace, sent, now);
-            *xsk_ring_prod__tx_desc(&b.tx, index) = (struct xdp_desc){.addr = addr, .len = len};
-            xsk_ring_prod__submit(&b.tx, 1);
+            (void)ab_bare_put(&b, addr, len);
             if ((rc = ab_bare_kick(&b))) {
                 ab_fail(err, rc, "sendto(AF_XDP): %s", strerror(-rc));
                 goto out;
@@ -68,7 +67,7 @@ int ab_lab_oneway_receive(const struct ab_lab_options *o, struct ab_error *err)
     struct ab_lab_samples samples = {0};
     uint64_t now, begin, sent, sequence, next = 0, lost = 0;
     struct ab_bare b;
-    uint32_t rx, to;
+    struct xdp_desc d;
     int rc = ab_bare_open(&b, o, true, err);
 
     if (rc)
@@ -78,14 +77,11 @@ int ab_lab_oneway_receive(const struct ab_lab_options *o, struct ab_error *err)
     ab_lab_ready();
     begin = now = ab_now_ns();
     for (uint32_t spins = 1; !ab_lab_stop; spins++) {
-        if (!xsk_ring_cons__peek(&b.rx, 1, &rx)) {
+        if (!ab_bare_take(&b, &d)) {
             if (spins % 4096 == 0 && o->duration_ns && ab_now_ns() - begin >= o->duration_ns)
                 break;
             continue;
         }
-        struct xdp_desc d = *xsk_ring_cons__rx_desc(&b.rx, rx);
-
-        xsk_ring_cons__release(&b.rx, 1);
         if (ab_lab_frame_is_udp_to(b.area + d.addr, d.len, o->from.sin6_port) && d.len > head &&
             ab_lab_probe_get(b.area + d.addr + head, d.len - head, &sent, &sequence)) {
             now = ab_now_ns();
@@ -96,10 +92,7 @@ int ab_lab_oneway_receive(const struct ab_lab_options *o, struct ab_error *err)
             if (now - begin >= o->warm_ns)
                 ab_lab_samples_add(&samples, now - sent);
         }
-        if (xsk_ring_prod__reserve(&b.fill, 1, &to)) {
-            *xsk_ring_prod__fill_addr(&b.fill, to) = d.addr & ~(uint64_t)(b.frame_size - 1);
-            xsk_ring_prod__submit(&b.fill, 1);
-        }
+        (void)ab_bare_give_back(&b, d.addr);
     }
     samples.lost = lost;
     ab_lab_samples_print(&samples);

@@ -12,33 +12,28 @@
 /* Takes completions and gives the frames to FILL again (receive half) or forgets them (send half: reused by turns). */
 static void recycle(struct ab_bare *b)
 {
-    uint32_t from, to, n = xsk_ring_cons__peek(&b->comp, 64, &from);
+    uint32_t from, n = xsk_ring_cons__peek(&b->comp, 64, &from);
 
     if (!n)
         return;
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t addr = *xsk_ring_cons__comp_addr(&b->comp, from + i) & ~(uint64_t)(b->frame_size - 1);
+        uint64_t addr = *xsk_ring_cons__comp_addr(&b->comp, from + i);
 
-        if (addr < (uint64_t)b->first_send * b->frame_size && xsk_ring_prod__reserve(&b->fill, 1, &to)) {
-            *xsk_ring_prod__fill_addr(&b->fill, to) = addr;
-            xsk_ring_prod__submit(&b->fill, 1);
-        }
+        if (addr < (uint64_t)b->first_send * b->frame_size)
+            (void)ab_bare_give_back(b, addr);
     }
     xsk_ring_cons__release(&b->comp, n);
 }
 
 static int push(struct ab_bare *b, uint64_t addr, uint32_t len, struct ab_error *err)
 {
-    uint32_t index;
     int rc;
 
-    while (!xsk_ring_prod__reserve(&b->tx, 1, &index)) {
+    while (!ab_bare_put(b, addr, len)) {
         recycle(b);
         if ((rc = ab_bare_kick(b)))
             return ab_fail(err, rc, "sendto(AF_XDP): %s", strerror(-rc));
     }
-    *xsk_ring_prod__tx_desc(&b->tx, index) = (struct xdp_desc){.addr = addr, .len = len};
-    xsk_ring_prod__submit(&b->tx, 1);
     rc = ab_bare_kick(b);
     return rc ? ab_fail(err, rc, "sendto(AF_XDP): %s", strerror(-rc)) : 0;
 }
@@ -48,29 +43,24 @@ int ab_lab_bare_pong(const struct ab_lab_options *o, struct ab_error *err)
     const uint64_t begin = ab_now_ns();
     uint64_t turned = 0, ignored = 0;
     struct ab_bare b;
-    uint32_t rx, to;
+    struct xdp_desc d;
     int rc = ab_bare_open(&b, o, true, err);
 
     if (rc)
         return rc;
     ab_lab_ready();
     for (uint32_t spins = 1; !ab_lab_stop; spins++) {
-        if (!xsk_ring_cons__peek(&b.rx, 1, &rx)) {
+        if (!ab_bare_take(&b, &d)) {
             if (spins % 4096 == 0 && o->duration_ns && ab_now_ns() - begin >= o->duration_ns)
                 break;
             continue;
         }
-        struct xdp_desc d = *xsk_ring_cons__rx_desc(&b.rx, rx);
-
-        xsk_ring_cons__release(&b.rx, 1);
         if (ab_lab_frame_reply(b.area + d.addr, d.len)) {
             turned++;
             if ((rc = push(&b, d.addr, d.len, err)))
                 break;
-        } else if (xsk_ring_prod__reserve(&b.fill, 1, &to)) {
-            ignored++;
-            *xsk_ring_prod__fill_addr(&b.fill, to) = d.addr & ~(uint64_t)(b.frame_size - 1);
-            xsk_ring_prod__submit(&b.fill, 1);
+        } else {
+            ignored += ab_bare_give_back(&b, d.addr);
         }
         recycle(&b);
     }
@@ -86,27 +76,21 @@ static bool await(struct ab_bare *b, const struct ab_lab_options *o, const struc
                   uint64_t since, uint64_t *now)
 {
     const uint32_t head = ab_lab_frame_header(o);
-    uint32_t rx, to;
+    struct xdp_desc d;
     bool mine = false;
 
     for (uint32_t spins = 1; !mine; spins++) {
-        if (!xsk_ring_cons__peek(&b->rx, 1, &rx)) {
+        if (!ab_bare_take(b, &d)) {
             /* No pause and hardly ever the clock: the floor sees the frame as early as can be. */
             if (spins % 4096 == 0 && (*now = ab_now_ns()) - since > AB_LAB_PING_LOST_NS)
                 return false;
             continue;
         }
-        struct xdp_desc d = *xsk_ring_cons__rx_desc(&b->rx, rx);
-
-        xsk_ring_cons__release(&b->rx, 1);
         mine = ab_lab_frame_is_udp_to(b->area + d.addr, d.len, o->from.sin6_port) && d.len >= head + sizeof(*number) &&
                !memcmp(b->area + d.addr + head, number, sizeof(*number));
         if (mine)
             *now = ab_now_ns();
-        if (xsk_ring_prod__reserve(&b->fill, 1, &to)) {
-            *xsk_ring_prod__fill_addr(&b->fill, to) = d.addr & ~(uint64_t)(b->frame_size - 1);
-            xsk_ring_prod__submit(&b->fill, 1);
-        }
+        (void)ab_bare_give_back(b, d.addr);
     }
     return true;
 }

@@ -7,11 +7,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "program.h"
 #include "quic_end.h"
 #include "quic_frame.h"
 #include "quic_tparams.h"
-
-#include "afterburner.h"
 
 enum {
     RX_SLOT = 0,
@@ -96,24 +95,15 @@ static uint64_t cid_of(uint32_t who, uint32_t index)
     return cid;
 }
 
-/* The program as the supervisor would set it up: our address is QUIC's, our connection IDs are known. */
+/* Our address is QUIC's, our connection IDs are known. */
 static int load(struct ab_lab_quic_end *e, const struct ab_lab_options *o, int fd, unsigned ifindex,
                 struct ab_error *err)
 {
-    struct ab_port_key key = {0};
-    struct ab_port port = {.kind = AB_PORT_KIND_QUIC};
-    struct ab_xdp_settings settings = {.flags = AB_XDP_STAMP};
     struct ab_bpf_map map;
-    uint32_t zero = 0;
     int rc;
 
-    memcpy(key.addr, &o->from.sin6_addr, sizeof(key.addr));
-    memcpy(key.port, &o->from.sin6_port, sizeof(key.port));
-    memcpy(settings.mac, o->smac, sizeof(settings.mac));
-    if ((rc = ab_bpf_open(&e->bpf, o->bpf, err)) || (rc = ab_bpf_resize(&e->bpf, "cids", 2 * o->conns, err)) ||
-        (rc = ab_bpf_load(&e->bpf, err)) || (rc = ab_bpf_map(&e->bpf, "settings", &map, err)) ||
-        (rc = ab_bpf_set(&map, &zero, &settings, err)) || (rc = ab_bpf_map(&e->bpf, "ports", &map, err)) ||
-        (rc = ab_bpf_set(&map, &key, &port, err)) || (rc = ab_bpf_map(&e->bpf, "cids", &map, err)))
+    if ((rc = ab_lab_program_load(&e->bpf, o, AB_PORT_KIND_QUIC, 2 * o->conns, err)) ||
+        (rc = ab_bpf_map(&e->bpf, "cids", &map, err)))
         return rc;
     for (uint32_t i = 0; i < o->conns; i++) {
         uint64_t cid = cid_of(o->server ? SERVER : CLIENT, i);
@@ -124,9 +114,7 @@ static int load(struct ab_lab_quic_end *e, const struct ab_lab_options *o, int f
         if ((rc = ab_bpf_set(&map, &cid, &owner, err)))
             return rc;
     }
-    if ((rc = ab_bpf_set_xsk(&e->bpf, o->queue, fd, err)))
-        return rc;
-    return ab_bpf_attach(&e->bpf, (int)ifindex, o->generic ? AB_BPF_GENERIC : AB_BPF_NATIVE, err);
+    return ab_lab_program_attach(&e->bpf, o, fd, ifindex, err);
 }
 
 static int open_queue(struct ab_lab_quic_end *e, const struct ab_lab_options *o, uint32_t slot, struct ab_error *err)

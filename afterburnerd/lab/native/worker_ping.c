@@ -13,13 +13,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bpf.h"
 #include "frame.h"
 #include "modes.h"
+#include "program.h"
 #include "samples.h"
 #include "worker.h"
-
-#include "afterburner.h"
 
 struct pinger {
     struct ab_worker worker;
@@ -29,27 +27,6 @@ struct pinger {
     struct ab_doorbell bell;
     struct ab_bpf bpf;
 };
-
-/* The program as the supervisor would set it up: one capture rule for our address and port, stamps on. */
-static int load(struct pinger *p, const struct ab_lab_options *o, int fd, unsigned ifindex, struct ab_error *err)
-{
-    struct ab_port_key key = {0};
-    struct ab_port port = {.kind = AB_PORT_KIND_CAPTURE};
-    struct ab_xdp_settings settings = {.flags = AB_XDP_STAMP};
-    struct ab_bpf_map map;
-    uint32_t zero = 0;
-    int rc;
-
-    memcpy(key.addr, &o->from.sin6_addr, sizeof(key.addr));
-    memcpy(key.port, &o->from.sin6_port, sizeof(key.port));
-    memcpy(settings.mac, o->smac, sizeof(settings.mac));
-    if ((rc = ab_bpf_open(&p->bpf, o->bpf, err)) || (rc = ab_bpf_load(&p->bpf, err)) ||
-        (rc = ab_bpf_map(&p->bpf, "settings", &map, err)) || (rc = ab_bpf_set(&map, &zero, &settings, err)) ||
-        (rc = ab_bpf_map(&p->bpf, "ports", &map, err)) || (rc = ab_bpf_set(&map, &key, &port, err)) ||
-        (rc = ab_bpf_set_xsk(&p->bpf, o->queue, fd, err)))
-        return rc;
-    return ab_bpf_attach(&p->bpf, (int)ifindex, o->generic ? AB_BPF_GENERIC : AB_BPF_NATIVE, err);
-}
 
 static int open_worker(struct pinger *p, const struct ab_lab_options *o, struct ab_error *err)
 {
@@ -73,7 +50,9 @@ static int open_worker(struct pinger *p, const struct ab_lab_options *o, struct 
         return ab_fail(err, -errno, "socket(AF_XDP): %s", strerror(errno));
     memcpy(rule.addr, &o->from.sin6_addr, sizeof(rule.addr));
     ab_worker_init(&p->worker, 0, &p->worker_stats, p->rule_stats, &p->bell);
-    if ((rc = load(p, o, fd, config.ifindex, err)) || (rc = ab_rules_init(&p->worker.rules, &rule, 1, err))) {
+    if ((rc = ab_lab_program_load(&p->bpf, o, AB_PORT_KIND_CAPTURE, 0, err)) ||
+        (rc = ab_lab_program_attach(&p->bpf, o, fd, config.ifindex, err)) ||
+        (rc = ab_rules_init(&p->worker.rules, &rule, 1, err))) {
         close(fd);
         return rc;
     }
