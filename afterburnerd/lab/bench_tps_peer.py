@@ -96,5 +96,5 @@ def results(name: str, runs: list[Delivered]) -> list[report.Result]:
         report.result(f"peer_{name}_per_packet", "transactions", of(lambda s: s.accepted / s.quic_sent)),
         report.result(f"peer_{name}_lost_packets", "packets", of(lambda s: s.quic_lost)),
         report.result(f"peer_{name}_sender_time", "s", of(lambda s: s.busy_ns / 1e9 / s.accepted)),
-        report.result(f"peer_{name}_calls", "", of(lambda s: s.kicks / s.accepted)),
+        report.result(f"peer_{name}_sender_calls", "", of(lambda s: s.kicks / s.accepted)),
     ]  # fmt: skip

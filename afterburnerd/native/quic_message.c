@@ -12,7 +12,7 @@ struct run {
 static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_msg *m,
                      enum ab_quic_slot_kind kind, uint32_t piece, struct run *run)
 {
-    uint32_t parts = m->len ? (m->len + piece - 1) / piece : 1, done = 0;
+    uint32_t parts = ab_likely(m->len <= piece) ? 1 : (m->len + piece - 1) / piece, done = 0; /* a division: 5 ns */
 
     /* What goes on a stream that is open may take half of what others leave: else those that wait for a stream could
      * keep the one that they wait for from its end. */

@@ -463,3 +463,27 @@ def test_a_preferred_address_is_declined_with_its_connection_id() -> None:
     victim.drain()
     assert streams(victim)[-1].data == b"onwards" and victim.alive()
     assert set(victim.sent_to) == {REMOTE_PORT}
+
+
+def acks_for(victim: Victim, pings: int) -> int:
+    """How many ACKs so many packets bring at once, each looked at for itself."""
+    return sum(
+        victim.arrive(victim.sealer.seal(wire.PING)) and any(f.kind == "ack" for f in victim.drain())
+        for _ in range(pings)
+    )
+
+
+@pytest.mark.parametrize(("threshold", "each"), [(1, 1), (2, 2), (0, 32), (8, 8)])
+def test_acks_gather_once_the_peer_has_sent_a_lot_and_the_round_trip_is_known(threshold: int, each: int) -> None:
+    victim = Victim(ack_threshold=threshold)
+    assert acks_for(victim, 64) == 64 // min(each, 2), "a fresh connection's window grows with each ACK"
+    assert acks_for(victim, 64) == 64 // min(each, 2)
+    send(victim, b"how far is it?")
+    victim.drain()
+    victim.now += 2 * MS
+    victim.acknowledge()
+    victim.drain()
+    assert acks_for(victim, 64) == 64 // each
+    if each > 2:
+        assert acks_for(victim, 2) == 0
+        assert any(f.kind == "ack" for f in victim.wait(MS)), "a quarter of the round trip at the longest"
