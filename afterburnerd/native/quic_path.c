@@ -10,6 +10,12 @@ void ab_quic_path_open(struct ab_quic_path *p, const struct ab_path *like, const
     to.local_port = d->dport;
     if (d->family)
         to.family = d->family;
+    if (d->frame) { /* another host of this link has another MAC; behind a gateway it is the same one */
+        memcpy(to.dmac, d->frame + 6, 6);
+        memcpy(to.smac, d->frame, 6);
+        to.vlan_outer = d->vlan[0];
+        to.vlan_inner = d->vlan[1];
+    }
     to.generation++;
     memset(p, 0, sizeof(*p));
     p->to = to;

@@ -137,11 +137,12 @@ static void responded(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t d
     /* 8.2.3: whatever path it came by. */
     for (uint32_t i = 0; i < AB_QUIC_PATHS; i++) {
         struct ab_quic_path *p = &c->paths[i];
+        bool known = p->validated; /* this answer proves its size only, or that we are back */
 
         if (!ab_quic_path_answered(p, data))
             continue;
         if (i == AB_QUIC_PATH_ACTIVE) {
-            c->counts.migrations++;
+            c->counts.migrations += !known;
             c->paths[AB_QUIC_PATH_FORMER].used = false;
             c->paths[AB_QUIC_PATH_FORMER].challenging = false;
             c->paths[AB_QUIC_PATH_FORMER].again_ns = c->paths[AB_QUIC_PATH_FORMER].until_ns = UINT64_MAX;
@@ -149,7 +150,8 @@ static void responded(struct ab_quic *q, struct ab_quic_conn *c, const uint8_t d
             if (p->small) {
                 ab_quic_path_challenge(p, ab_quic_random(q), now, now + 3 * ab_quic_conn_pto(c));
             }
-            ab_quic_owe(q, c, AB_QUIC_OWED_MIGRATED);
+            if (!known)
+                ab_quic_owe(q, c, AB_QUIC_OWED_MIGRATED);
         }
         ab_quic_conn_ready(q, c);
     }

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -378,6 +379,40 @@ def test_aioquic_as_the_client(tmp_path: Path) -> None:
         far.until(lambda: daemon.value("worker", "quic_streams_received") == 10)
         plain.connection.close(0)
         far.until(lambda: not connections(daemon).connections)
+
+
+def test_a_client_that_moves_to_another_host_of_the_link_is_followed(tmp_path: Path) -> None:
+    """Another MAC address, which no route tells before the path is validated: a challenge to the old one would be lost."""
+    with netns.pair() as rig, Daemon(rig, tmp_path, QUIC + LISTEN) as daemon:
+        daemon.wait(lambda: bool(connections(daemon).listeners), "the listener")
+        plain = Plain.client(time.monotonic())
+        assert plain.connection is not None
+        far = Peer(rig, plain)
+        plain.connection.connect(far.address, time.monotonic())
+        far.until(lambda: plain.connection is not None and plain.connection._handshake_confirmed)
+        other = f"{rig.far.name}-2"
+        netns.run("ip", "netns", "add", other)
+        try:
+            rig.far.run("ip", "link", "add", "mv", "link", rig.far.ifname, "type", "macvlan", "mode", "bridge")
+            rig.far.run("ip", "link", "set", "mv", "netns", other)
+            netns.run("ip", "-n", other, "addr", "add", "10.77.0.9/24", "dev", "mv")
+            netns.run("ip", "-n", other, "link", "set", "mv", "up")
+            elsewhere = replace(rig.far, name=other, ipv4="10.77.0.9")
+            before = daemon.xdp("cid")
+            far.sock.close()
+            far.sock = Peer(replace(rig, far=elsewhere), plain).sock
+            for n in range(10):
+                assert plain.connection is not None
+                plain.connection.send_stream_data(2 + 4 * n, b"transaction %d" % n, end_stream=True)
+            far.until(lambda: daemon.value("worker", "quic_streams_received") == 10)
+            far.until(lambda: [c.address for c in connections(daemon).connections] == ["10.77.0.9"])
+            far.until(lambda: daemon.value("worker", "quic_migrations") > 0)
+            far.until(lambda: daemon.xdp("cid") > before)
+            assert daemon.value("worker", "quic_migrations") == 1
+            plain.connection.close(0)
+            far.until(lambda: not connections(daemon).connections)
+        finally:
+            netns.run("ip", "netns", "del", other)
 
 
 def test_aioquic_as_the_server_resumes_with_0rtt(tmp_path: Path) -> None:
