@@ -29,6 +29,7 @@ from afterburnerd.abi.control import (
 )
 from afterburnerd.abi.layout import QuicRow
 from afterburnerd.abi.stats import Snapshot, StatsReader
+from afterburnerd.cli import EXIT_USAGE, ToolError
 from afterburnerd.ctl.base import Place
 from afterburnerd.ctl.filters import FilterError, Network, source
 
@@ -124,7 +125,9 @@ def _asked(text: str) -> Callable[[ConnectionView], bool]:
     """An address, network, either with a port; else a name, an identity, or the beginning of one of them."""
     try:
         where = source(text)
-    except FilterError:
+    except FilterError as error:
+        if set(text) & set("./:[]"):  # which neither a name nor an identity has
+            raise ToolError(str(error).replace("--source", "--peer", 1), EXIT_USAGE) from None
         return lambda c: c.name.startswith(text) or c.identity.startswith(text)
     return lambda c: (not where.port or c.peer_port == where.port) and _within(c.peer, where.network)
 

@@ -33,6 +33,14 @@ examples:
 """
 
 
+# What a connection can be in: a worker's word, the supervisor's on what no worker has yet, that of a name without a connection.
+STATES_SHOWN = (
+    *("handshake", "open", "closing", "draining"),
+    *("held", "exported", "installed", "routed", "injected", "confirmed"),
+    *("idle", "dialling", "paused", "closed"),
+)
+
+
 def build_parser() -> Parser:
     """The whole command line. Completion scripts and the manual page are generated from it."""
     codes = "\n".join(f"  {code:3}  {text}" for code, text in EXIT_CODES)
@@ -204,7 +212,8 @@ def _connections(parser: Parser) -> None:
         "--state",
         action="append",
         metavar="STATE",
-        help="handshake, open, closing, draining; idle, dialling, paused ...",
+        choices=STATES_SHOWN,
+        help="handshake, open, closing, draining; idle, dialling, paused; held to confirmed: steps of an adoption",
     )
     add(
         "--sort",

@@ -153,7 +153,7 @@ complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l name 
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -s j -l json -d 'print JSON'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l peer -x -d 'an address, a network (10.0.0.0/8), either:port, or the beginning of a name or identity'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l role -xka "client server" -d 'those that we dialled, or that we accepted'
-complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l state -x -d 'handshake, open, closing, draining; idle, dialling, paused ...'
+complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l state -xka "handshake open closing draining held exported installed routed injected confirmed idle dialling paused closed" -d 'handshake, open, closing, draining; idle, dialling, paused; held to confirmed: steps of an adoption'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l sort -xka "number name peer age rtt cwnd in-flight lost resent sent received" -d 'number, name, peer, age, rtt, cwnd, in-flight, lost, resent, sent or received (default: number)'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l reverse -d 'the other way round'
 complete -c afterburnerctl -n '_shtab_afterburnerctl_using connections' -l full -d 'everything about each, instead of one line'

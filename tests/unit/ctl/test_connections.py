@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from afterburnerd.abi import control
-from afterburnerd.abi.connections import Table
+from afterburnerd.abi.connections import STATES, Table
 from afterburnerd.abi.layout import QuicCounts, QuicRole, QuicRow, QuicRows, QuicState
 from afterburnerd.ctl.connview import SORTS, ConnectionView, Wanted
-from afterburnerd.ctl.main import build_parser
+from afterburnerd.ctl.main import STATES_SHOWN, build_parser
+from afterburnerd.quic.connection import Step
+from afterburnerd.quic.link import State
 from tests.unit.ctl.conftest import FakeDaemon, Tool
 
 MS = 1_000_000
@@ -177,3 +179,22 @@ def test_watching_prints_page_after_page(tables: FakeDaemon, ctl: Tool) -> None:
 def test_equal_ones_keep_the_order_of_their_numbers() -> None:
     mixed = [ConnectionView(number=n) for n in (5, 0, 3, 4)]
     assert [c.number for c in Wanted(sort="rtt").choose(mixed)] == [3, 4, 5, 0]
+
+
+def test_states_that_can_be_asked_for_are_those_that_there_are() -> None:
+    steps = {step.name.lower() for step in Step if step < Step.RELEASED}
+    assert set(STATES_SHOWN) == set(STATES.values()) | {state.value for state in State} | steps
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--state", "opne"), "unknown value of --state 'opne'; did you mean open?"),
+        (("--peer", "10.0.0.0/99"), "--peer 10.0.0.0/99: "),
+        (("--peer", "192.0.2.9:70000"), "'70000' is not a port"),
+    ],
+)
+def test_what_cannot_be_is_not_answered_with_nothing(
+    ctl: Tool, tables: FakeDaemon, words: tuple[str, ...], why: str
+) -> None:
+    assert ctl("connections", *words) == 64 and why in ctl.err
