@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from .make_corpus import MAKERS, kept
-from .target import TARGETS
+from .target import BOUND, TARGETS
 
 OTHERS = [name for name in TARGETS if name != "solana_tx"]
+
+# A target of the engine is built from thirty files, which takes a busy machine its time.
+pytestmark = pytest.mark.timeout(BOUND + 320)
 
 HOLES = {
     "eth": [
