@@ -284,9 +284,9 @@ static void turn(struct world *w, struct choices *c)
     MUST(seen == kept);
     ab_io_release(&w->io, burst, kept);
     ab_io_flush(&w->io, kept);
-    /* Nothing is held back: what can lie with the kernel for receiving does. */
-    MUST(x->posted - x->received == x->rx_target || x->umem.free_count == 0 ||
-         *x->fill.producer - *x->fill.consumer == x->fill.size);
+    /* Less than a batch is held back of what can lie with the kernel for receiving. */
+    MUST(x->rx_target - (x->posted - x->received) < AB_MIN(64u, AB_MAX(x->rx_target / 8, 1u)) ||
+         x->umem.free_count == 0 || *x->fill.producer - *x->fill.consumer == x->fill.size);
     MUST(*x->comp.producer == *x->comp.consumer);
 }
 

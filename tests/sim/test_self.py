@@ -40,6 +40,7 @@ def test_whatever_happens_every_byte_arrives_once_or_has_an_excuse(program: Path
 # Seeds that hunts have found, and why each did not hold.
 FOUND = {
     1001566: "a PTO without a record for its probe expired for ever; keys updated before the peer could read them",
+    4099101111: "the only stream that the peer allowed stayed open, for the plan forgot it",
 }
 
 

@@ -130,14 +130,29 @@ static uint32_t small(struct world *w)
     return (uint32_t)RNG_OF(&w->rng, 0, 1, 2, 17, 100, 235, 235, 235, 500, 1000, 1100, 1232);
 }
 
-/* The plan is over: what is still open gets its end, as far as there is room now. */
+/* Resets the sending side of an own stream; whether it still could be. */
+static int reset_flow(struct world *w, struct end *e, uint32_t key)
+{
+    struct flow *f = &e->flows[key];
+    int rc;
+
+    f->reset = true; /* the fate may be told from inside */
+    rc = ab_quic_reset_stream(e->q, e->c, f->id, 7);
+    f->reset = rc == 0;
+    SIM_TELL("%12.6f %u resets stream %llu: %d\n", (double)w->now / 1e9, e->index, (unsigned long long)f->id, rc);
+    return rc;
+}
+
+/* The plan is over: what is still open gets its end, as far as there is room now. A stream of which a part expired is
+ * reset, or it would keep its credit for ever. */
 static void end_streams(struct world *w, struct end *e)
 {
     for (uint32_t k = 0; k < e->flow_count && e->message_count < MESSAGES; k++) {
         const struct flow *f = &e->flows[k];
 
-        if (f->how != AB_QUIC_SEND_UNI && f->how != AB_QUIC_SEND_DATAGRAM && !f->fin && !f->reset && !f->stopped &&
-            !f->failed && !send_on(w, e, k, AB_QUIC_SEND_STREAM, 0, true))
+        if (f->how == AB_QUIC_SEND_UNI || f->how == AB_QUIC_SEND_DATAGRAM || f->fin || f->reset || f->stopped)
+            continue;
+        if (f->failed ? reset_flow(w, e, k) == AB_QUIC_EFULL : !send_on(w, e, k, AB_QUIC_SEND_STREAM, 0, true))
             return;
     }
     e->ended = true;
@@ -185,13 +200,8 @@ void plan_act(struct world *w, struct end *e)
             open_flow(w, e, AB_QUIC_SEND_BIDI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2), id);
     } else if (which < 95) {
         key = open_one(w, e);
-        if (key < FLOWS) {
-            e->flows[key].reset = true; /* the fate may be told from inside */
-            e->flows[key].reset = ab_quic_reset_stream(e->q, e->c, e->flows[key].id, 7) == 0;
-            world_tally[7] += e->flows[key].reset;
-            SIM_TELL("%12.6f %u resets stream %llu\n", (double)w->now / 1e9, e->index,
-                     (unsigned long long)e->flows[key].id);
-        }
+        if (key < FLOWS)
+            world_tally[7] += reset_flow(w, e, key) == 0;
     } else if (which < 97) {
         stop_one(w, e);
     } else if (which < 98) {
