@@ -179,6 +179,10 @@ class Conn:
             self._part(first, first, outgoing, min(len(data), PART))
             whole = outgoing.at == len(data)
             self._give(first, data[:PART], QuicSend.UNI_OPEN if how == QuicSend.UNI and not whole else how, fin=whole)
+        if self._waiting:
+            role.hungry.add(self)
+        else:
+            role.hungry.discard(self)
 
     def _open(self, how: QuicSend, data: bytes, stream: int) -> Outgoing:
         if stream < 0:
@@ -305,7 +309,8 @@ class Role:
         self.args = args
         self.voice = voice
         self.sums = Sums()
-        self.conns: dict[int, Conn] = {}  # by the realm's number; those that ended too
+        self.conns: dict[int, Conn] = {}  # by the realm's number
+        self.hungry: set[Conn] = set()  # with streams that the engine has not been given
         self.messages = self.octets = 0  # under way, all connections
         self.over = asyncio.Event()  # somebody wants to end
         self._host: Host | None = None
@@ -326,7 +331,7 @@ class Role:
         self.voice.say("connected", conn=conn.number, **conn.connected)
 
     def made(self, shake: Shake) -> Conn:
-        return Conn(self, shake, len(self.conns))
+        raise NotImplementedError
 
     def failed(self, shake: Shake, failure: Failure) -> None:
         """A handshake came to nothing."""
@@ -358,6 +363,7 @@ class Role:
     def closed(self, conn: Conn, news: Closed) -> None:
         conn.closed = news
         conn.changed.set()
+        self.hungry.discard(conn)
         by = BY[news.by] if news.by is not None else "local"
         self.voice.say("closed", conn=conn.number, code=news.code, reason=news.reason, application=news.is_app, by=by)
         if not self.host.options.records and news.last is not None:
@@ -380,9 +386,8 @@ class Role:
 
     def push(self) -> None:
         """There is room in the engine."""
-        for conn in self.conns.values():
-            if conn.closed is None:
-                conn.push()
+        for conn in list(self.hungry):
+            conn.push()
 
     def stop(self) -> None:
         """Somebody wants to end."""
@@ -420,6 +425,19 @@ class Role:
 
 
 class Server(Role):
+    """Any number of connections; those that ended are forgotten."""
+
+    def __init__(self, args: argparse.Namespace, voice: Voice) -> None:
+        super().__init__(args, voice)
+        self._numbers = itertools.count()
+
+    def made(self, shake: Shake) -> Conn:
+        return Conn(self, shake, next(self._numbers))
+
+    def closed(self, conn: Conn, news: Closed) -> None:
+        super().closed(conn, news)
+        del self.conns[news.connection.number]
+
     def keeps(self, stream: int) -> bool:
         return bool(self.args.echo) and stream & 2 == 0
 
