@@ -84,7 +84,7 @@ struct ab_quic_config {
     bool ecn;                /* mark our packets ECT(0) and validate that the marks arrive (RFC 9000 13.4) */
     bool no_mtu_discovery;   /* stay at 1200 bytes or what the peer's max_udp_payload_size says */
     uint32_t skip_packets;   /* a packet number is left out every so many on average, 0: never (RFC 9000 21.4) */
-    uint32_t keep_alive_ms;  /* PING after so long without a packet, 0: never */
+    uint32_t keep_alive_ms;  /* PING after so long without a packet, or up to a half sooner; 0: never */
     uint32_t ack_threshold; /* packets that one ACK waits for at most, a quarter of a round trip at the longest [32]; 2:
                                what RFC 9000 13.2.2 recommends, 1: none waits */
     uint64_t confidentiality_limit; /* packets sealed with one key, 0: of the suite (RFC 9001 6.6) */
@@ -166,6 +166,9 @@ struct ab_quic_totals {
 /* ab_quic_size: bytes that a struct ab_quic takes, for callers that allocate it; ab_quic_new and ab_quic_free do it. */
 int ab_quic_new(struct ab_quic **q, const struct ab_quic_config *config, const struct ab_quic_sink *sink,
                 struct ab_error *err);
+/* ab_quic_touch: has the kernel back all memory with pages, now. Else the first packets that reach a large page wait
+ * while it is found and zeroed: 5 ms in a guest whose host has to find one, too. */
+void ab_quic_touch(struct ab_quic *q);
 void ab_quic_free(struct ab_quic *q); /* wipes keys; tells nothing to the sink */
 
 /* ab_quic_adopt: NULL and the reason in `why`. The parameters of both sides are parsed here. `a` is not kept. */

@@ -75,7 +75,10 @@ static void limits(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     c->idle_from_ns = now;
     if (a->idle_deadline_ns && c->idle_ns) /* the handshake's last packet is when it counts from */
         c->idle_from_ns = a->idle_deadline_ns > c->idle_ns ? AB_MIN(now, a->idle_deadline_ns - c->idle_ns) : 0;
+    /* Up to a half sooner, each connection by a share of its own: of thousands that were adopted together all PINGs
+     * would be due together, again and again, and what is to be sent on one of them would wait behind those of all. */
     c->keep_alive_ns = q->config.keep_alive_ms * 1000000ULL;
+    c->keep_alive_ns -= c->keep_alive_ns / 8192 * (c->index * 0x9e3779b1u >> 20);
 
     ab_quic_ack_init(&c->ack, AB_MIN(q->config.ack_threshold, AB_QUIC_ACK_THRESHOLD),
                      ours->max_ack_delay_ms * 1000000ULL, ours->ack_delay_exponent);

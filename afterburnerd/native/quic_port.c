@@ -47,6 +47,7 @@ int ab_quic_port_new(struct ab_quic_port **port, struct ab_worker *w, const stru
         (rc = ab_quic_ring_open(&p->events, events, event_bytes, AB_QUIC_EVENT_BYTES, true, err)) ||
         (rc = ab_quic_new(&p->quic, config, &sink, err)))
         goto fail;
+    ab_quic_touch(p->quic);
     w->guest = (struct ab_guest){.ctx = p,
                                  .commands = ab_quic_port_commands,
                                  .rx = ab_quic_port_rx,

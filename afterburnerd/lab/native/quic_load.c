@@ -131,7 +131,14 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
         goto out;
     acknowledged = &e->port->outcomes[AB_QUIC_OUTCOME_ACKNOWLEDGED];
     ab_lab_ready();
-    next = now = begin = ab_now_ns();
+    now = ab_now_ns();
+    /* Connections that begin look for their path's MTU, all of them at once; those that are measured are warm. */
+    for (uint64_t warm = now + (o->probe ? o->warm_ns : 0); now < warm && !ab_lab_stop; now = e->worker.now) {
+        (void)ab_worker_turn(&e->worker);
+        if (e->events->tail != e->events->head && (rc = ab_lab_quic_end_listen(e, err)))
+            goto out;
+    }
+    next = begin = now;
     ab_lab_pace_init(&pace, o, now);
     report = o->interval_ns ? now + o->interval_ns : UINT64_MAX;
     while (!ab_lab_stop && !ab_lab_pace_over(&pace, accepted, now)) {
