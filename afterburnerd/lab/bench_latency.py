@@ -6,10 +6,13 @@
   sockets   our engine over UDP sockets            ----->
   warm      ours, --conns connections open, one used ----->   the others are kept alive: a PING a second each
   spread    ours, round robin over all of them     ----->     every packet finds another connection, cold in the cache
+  peer      --peer: somebody else's server         ----->     the real daemon (third_latency.py)
 
 Each message is a stream of its own, encrypted, acknowledged, on real AF_XDP over veth; both ends are the data plane's own worker
 with its engine, adopted without a handshake (native/quic_end.h). The clock of both ends is the same, so one way is measured, not
-half of a round trip. Contenders take turns in each round, figures are medians over the rounds.
+half of a round trip. It counts from when a message was due: a sender that was kept from its CPU does not hide that they waited.
+How long both ends waited for a CPU that others had stands beside. Contenders take turns in each round, figures are medians over
+the rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from collections.abc import Callable
 import msgspec
 
 from ..cli import EXIT_UNREACHABLE, ToolError
-from . import cores, exits, quantities, quic_pair, report, rig
+from . import cores, exits, quantities, quic_pair, report, rig, third, third_latency
 from .cores import Cores
 from .labio import Labio, Samples
 from .quic_pair import AFXDP, SOCKET, Load, Outcome, Way
@@ -31,6 +34,8 @@ EXAMPLES = """\
 examples:
   sudo afterburner-lab bench latency
   sudo afterburner-lab bench latency --interval 100us --rounds 9 --json > latency.json
+  sudo afterburner-lab bench latency --peer build/peers/quinn/release/quinn-peer
+  sudo chrt -f 20 afterburner-lab bench latency --duration 400ms      on a machine that others use, too
 """
 PROBE_BYTES = 17
 # What a packet with one probe has around it: short header with 8 bytes of connection ID and 2 of number, STREAM head, tag.
@@ -44,6 +49,7 @@ class Round(msgspec.Struct):
     spread: Outcome | None = None
     sockets: Outcome | None = None
     floor: Samples | None = None
+    peer: Samples | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="connections that are open in the contenders with many (default: 4096)",
     )
+    parser.add_argument(
+        "--peer",
+        metavar="COMMAND",
+        help="measure from a third-party QUIC server on kernel sockets to the daemon, too; its command line is that of "
+        "tests/interop/peers/README.md",
+    )
     cores.add_pair(parser)
     parser.add_argument("-j", "--json", action="store_true", help="one JSON object on standard output")
 
@@ -74,12 +86,13 @@ def run(args: argparse.Namespace) -> int:
     if args.rounds < 1 or not 1 <= args.conns <= 65536:
         raise ToolError("--rounds: at least 1; --conns: 1 to 65536", 64)
     rate = round(1 / args.interval)
+    engine = third.name(args.peer) if args.peer else None
     load = Load(size=PROBE_BYTES, probe=True, rate=rate, seconds=args.duration)
     facts, stolen = report.machine(), report.steal_seconds()
     rounds = []
     with rig.standing(rig.plan(f"bl{os.getpid()}", isolated=True)) as standing:
         for n in range(args.rounds):
-            rounds.append(one_round(standing, chosen, load, args.conns, n))
+            rounds.append(one_round(standing, chosen, load, args.conns, n, args.peer))
             report.say(f"round {n + 1} of {args.rounds}: {_spoken(rounds[-1])}")
     return report.publish(
         report.Report(
@@ -93,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
                 "connections": args.conns,
                 "sender_cpu": chosen.sender,
                 "receiver_cpu": chosen.receiver,
+                "peer": engine,
                 "steal_seconds": round(report.steal_seconds() - stolen, 3),
             },
             results=tuple(results(rounds)),
@@ -101,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     )
 
 
-def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int) -> Round:
+def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int, peer: str | None = None) -> Round:
     done = Round()
 
     def contend(way: Way, which: Load) -> Outcome:
@@ -128,7 +142,10 @@ def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int) 
     def floor() -> None:
         done.floor = bare(standing, chosen, load)
 
-    turns = [ours, floor, warm, spread, sockets]
+    def third_party_server() -> None:
+        done.peer = third_latency.measure(standing, chosen, load, peer or "")
+
+    turns = [ours, floor, warm, spread, sockets, *([third_party_server] if peer else [])]
     for i in range(len(turns)):
         turns[(n + i) % len(turns)]()
     return done
@@ -213,6 +230,16 @@ def results(rounds: list[Round]) -> list[report.Result]:
         ),
         report.result("sender_calls_per_message", "", per_message(lambda o: o.sender.kicks / o.sender.accepted)),
         report.result("receiver_calls_per_message", "", per_message(lambda o: o.receiver.kicks / o.receiver.messages)),
+        *(
+            report.result(
+                f"oneway_{point}_peer", "s", at("peer", point), goal=20e-6 if point == "p50" else None, better="lower"
+            )
+            for point in ("p50", "p90", "p99", "p999", "max")
+            if rounds[0].peer
+        ),
+        report.result("sender_waited", "%", per_message(lambda o: 100 * o.sender.waited_ns / o.sender.run_ns)),
+        report.result("receiver_waited", "%", per_message(lambda o: 100 * o.receiver.waited_ns / o.receiver.run_ns)),
+        report.result("floor_lost", "frames", sum(one.floor.lost for one in rounds if one.floor)),
         report.result("packets_lost", "packets", sum(one.ours.sender.quic_lost for one in rounds if one.ours)),
         report.result(
             "connection_memory",
@@ -229,4 +256,4 @@ def _spoken(one: Round) -> str:
         found = s.samples if isinstance(s, Outcome) else s
         return f"p50 {found.p50 / 1e3:.2f} p99 {found.p99 / 1e3:.1f}" if found else "-"
 
-    return f"ours {of(one.ours)} us, bare {of(one.floor)}, warm {of(one.warm)}, spread {of(one.spread)}, sockets {of(one.sockets)}"
+    return f"ours {of(one.ours)} us, bare {of(one.floor)}, warm {of(one.warm)}, spread {of(one.spread)}, sockets {of(one.sockets)}, peer {of(one.peer)}"

@@ -201,6 +201,7 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l r
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l duration -x -d 'of each measurement (default: 1s)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l interval -x -d 'between two messages (default: 10us)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l conns -x -d 'connections that are open in the contenders with many (default: 4096)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l peer -x -d 'measure from a third-party QUIC server on kernel sockets to the daemon, too; its command line is that of tests/interop/peers/README.md'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench latency' -s j -l json -d 'one JSON object on standard output'

@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use options::Options;
 use quinn::{ConnectionError, Endpoint, EndpointConfig, RecvStream, SendStream, TokioRuntime, TransportConfig, VarInt};
@@ -30,6 +30,7 @@ const QUIC_V1: u32 = 1;
 /// does not exist.
 const ABSENT_VERSION: u32 = 0xff00_001d;
 const STREAM_MAX: usize = 1 << 26; // bytes of one stream that are held to be hashed
+const PROBE_MAGIC: u8 = 0xa5;
 const CONNECTION_WINDOW: u32 = 8 << 20; // bytes: what Agave grants
 const EX_INCOMPLETE: i32 = 1;
 const EX_UNREACHABLE: i32 = 69;
@@ -241,6 +242,31 @@ impl Connection {
         true
     }
 
+    /// Probes, each in a stream of its own. No timer of tokio's is that fine, so we spin; each round lets the engine look at
+    /// its socket. What is late makes the later ones late: the peer may begin to acknowledge long after we begin to send.
+    /// What becomes of a probe nobody waits for: that would be half of the work.
+    async fn probe(&self, count: u64, every: Duration) {
+        let mut due = std::time::Instant::now();
+        for sequence in 0..count {
+            loop {
+                tokio::task::yield_now().await; // also when we are late: each probe is a packet of its own
+                let now = std::time::Instant::now();
+                if now >= due {
+                    due = (due + every).max(now);
+                    break;
+                }
+            }
+            let Ok(mut stream) = self.quic.open_uni().await else { return };
+            let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+            let mut data = [PROBE_MAGIC; 17];
+            data[1..9].copy_from_slice(&clock.to_le_bytes());
+            data[9..].copy_from_slice(&sequence.to_le_bytes());
+            if stream.write_all(&data).await.is_err() || stream.finish().is_err() {
+                return;
+            }
+        }
+    }
+
     /// We close: quinn would not say with what.
     fn close(&self, code: u32, reason: &str) {
         if self.quic.close_reason().is_none() {
@@ -373,6 +399,10 @@ async fn accepted(connecting: quinn::Connecting, number: u64, options: Rc<Option
     let resumed = !verifier.asked();
     // quinn does not tell a server what became of early data.
     connection.connected(resumed, if resumed && options.zero_rtt { None } else { Some(false) });
+    if !options.probe_every.is_zero() {
+        connection.probe(options.push, options.probe_every).await;
+        return connection.closed().await;
+    }
     for index in 0..options.push {
         if !connection.send(&payload(index, options.push_size), false).await {
             break;

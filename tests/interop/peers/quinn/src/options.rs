@@ -8,7 +8,7 @@ use std::time::Duration;
 pub const EX_USAGE: i32 = 64;
 pub const CIPHERS: [&str; 3] = ["aes128", "aes256", "chacha20"];
 const BOTH: &[&str] = &["alpn", "cipher", "max-uni", "max-bidi", "idle", "keylog", "key-update-after", "quiet"];
-const SERVER: &[&str] = &["retry", "zero-rtt", "echo", "push", "push-size", "close-after", "close-code"];
+const SERVER: &[&str] = &["retry", "zero-rtt", "echo", "push", "push-size", "probe-every", "close-after", "close-code"];
 const CLIENT: &[&str] = &[
     "streams",
     "size",
@@ -46,6 +46,7 @@ pub struct Options {
     pub echo: bool,
     pub push: u64,
     pub push_size: usize,
+    pub probe_every: Duration, // zero: no probes
     pub close_after: Option<u64>,
     pub close_code: u32,
     pub streams: u64,
@@ -168,6 +169,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Options {
         echo: given.flag("echo"),
         push: given.number("push", 0),
         push_size: given.number("push-size", 17),
+        probe_every: Duration::from_micros(given.number("probe-every", 0)),
         close_after: given.parsed("close-after"),
         close_code: given.number("close-code", 5),
         streams: given.number("streams", 1),
