@@ -80,9 +80,8 @@ static inline uint32_t ab_quic_slots_left(const struct ab_quic_slots *s)
     return s->total - s->used;
 }
 
-/* ab_quic_slot_fetch: the slot is soon read, or written, with `len` bytes of data (where the sender's work and the
- * kernel's copies share a cache, slots have left it by the time their turn comes: it was a third of a packet's cost
- * here). NIL is an address like any other to a prefetch. */
+/* ab_quic_slot_fetch: the slot is soon read, or written, with `len` bytes of data. Where the sender's work and the
+ * kernel's copies share a cache, it has left it by then. NIL is an address like any other to a prefetch. */
 static inline void ab_quic_slot_fetch(const struct ab_quic_slots *s, uint32_t index, uint32_t len)
 {
     const uint8_t *slot = (const uint8_t *)ab_quic_slot_at(s, index);

@@ -86,8 +86,8 @@ int ab_xsk_open(struct ab_xsk *x, int fd, const struct ab_xsk_config *config, st
 void ab_xsk_close(struct ab_xsk *x);
 
 /* ab_xsk_short: so many frames are missing with the kernel that FILL is topped up: 64, or an eighth where there are
- * few. One by one, each would take FILL's cache lines from the core that fills frames (70 ns a frame of the sender on
- * veth).
+ * few. One by one, each would take FILL's cache lines from the core that fills frames (some 50 ns a frame of the sender
+ * on veth).
  */
 static inline bool ab_xsk_short(const struct ab_xsk *x)
 {
