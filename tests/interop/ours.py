@@ -204,7 +204,9 @@ class Received:
 def daemon(rig: netns.Pair, directory: Path, backend: str, env: Mapping[str, str] | None = None) -> Iterator[Ours]:
     """Our daemon at the near end of a rig."""
     known = {"PYTHONPATH": str(SITE), **env} if env else {}
-    with Daemon(rig, directory, LISTEN, interface=f'mode = "{backend}"', env=known) as running:
+    # A machine that is too busy for its worker must not look like a connection that was lost.
+    patient = "[watch]\nhang_ms = 20000"
+    with Daemon(rig, directory, LISTEN, interface=f'mode = "{backend}"', rest=patient, env=known) as running:
         ours = Ours(running, backend)
         running.wait(lambda: ours.listener("retry").port == RETRY_PORT, "the listeners")
         yield ours
