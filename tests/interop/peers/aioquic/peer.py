@@ -19,6 +19,7 @@ import json
 import pickle
 import signal
 import ssl
+import struct
 import sys
 import time
 from functools import partial
@@ -47,7 +48,8 @@ RESERVED_VERSION = 0x1A2A3A4A  # RFC 9000 15: versions 0x?a?a?a?a exist to be re
 WAIT = 3600.0  # seconds: until the test has lost its patience
 DATAGRAM_MAX = 65535  # bytes: as RFC 9221 3 recommends
 BOTH = ["alpn", "cipher", "max-uni", "max-bidi", "idle", "keylog", "qlog", "key-update-after", "quiet"]
-SERVER = ["retry", "zero-rtt", "echo", "push", "push-size", "close-after", "close-code"]
+PROBE = struct.Struct("<BQQ")
+SERVER = ["retry", "zero-rtt", "echo", "push", "push-size", "probe-every", "close-after", "close-code"]
 CLIENT = "streams size bidi expect datagrams count zero-rtt resume rebind-after version-negotiation bind interval hold wait timeout"
 FEATURES = {
     "engine": "aioquic",
@@ -209,8 +211,23 @@ class Accepted(Connection):
         quic._session_ticket_fetcher = fetch
 
     def shaken(self) -> None:
+        if self.args.probe_every:
+            self.probing = asyncio.ensure_future(self.probe())
+            return
         for index in range(self.args.push):
             self.send(payload(index, self.args.push_size), uni=True)
+
+    async def probe(self) -> None:
+        """What is late makes the later ones late. The event loop's timers are too coarse: it is asked again and again."""
+        due = time.monotonic()
+        for sequence in range(self.args.push):
+            await asyncio.sleep(0)
+            while time.monotonic() < due:  # noqa: ASYNC110 - it is a clock that is waited for
+                await asyncio.sleep(0)
+            due = max(due + self.args.probe_every / 1e6, time.monotonic())
+            stream = self._quic.get_next_available_stream_id(is_unidirectional=True)
+            self._quic.send_stream_data(stream, PROBE.pack(0xA5, time.time_ns(), sequence), end_stream=True)
+            self.transmit()
 
     def whole(self, stream: int, data: bytes) -> None:
         super().whole(stream, data)
@@ -446,7 +463,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         role.add_argument("--zero-rtt", action="store_true")
     for flag in ("--retry", "--echo"):
         server.add_argument(flag, action="store_true")
-    for option, default in (("--push", 0), ("--push-size", 17), ("--close-after", None), ("--close-code", 5)):
+    for option, default in (
+        ("--push", 0),
+        ("--push-size", 17),
+        ("--probe-every", 0),
+        ("--close-after", None),
+        ("--close-code", 5),
+    ):
         server.add_argument(option, type=int, default=default)
     for flag in ("--bidi", "--version-negotiation", "--wait"):
         client.add_argument(flag, action="store_true")
