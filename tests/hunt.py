@@ -33,7 +33,8 @@ SIMULATIONS = ("sim", "aioquic")
 # Seeds are drawn far from those of the test command.
 FRESH = 1 << 40
 HASH = 40  # digits: how libFuzzer names what it gathers
-COMMITTED = 24 << 10  # bytes of a target, the smallest inputs first: a corpus is read before every run
+# What is committed of a target, the smallest inputs first: a corpus is read before every run, and somebody looks after it.
+COMMITTED_BYTES, COMMITTED_FILES = 24 << 10, 100
 
 
 class Hunter:
@@ -96,10 +97,11 @@ class Fuzzer(Hunter):
                 capture_output=True, text=True, env=environment(),
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-2000:]
-            room = COMMITTED
-            for path in sorted(merged.iterdir(), key=lambda path: (path.stat().st_size, path.name)):
-                room -= path.stat().st_size if len(path.name) == HASH else 0
-                if len(path.name) == HASH and room >= 0:
+            fresh = [path for path in merged.iterdir() if len(path.name) == HASH]
+            room = COMMITTED_BYTES
+            for path in sorted(fresh, key=lambda path: (path.stat().st_size, path.name))[:COMMITTED_FILES]:
+                room -= path.stat().st_size
+                if room >= 0:
                     shutil.copy(path, found)
         kept = [path.stat().st_size for path in found.iterdir()]
         return len(kept), sum(kept)
