@@ -46,7 +46,7 @@ from .dial import Dial
 from .endpoint import TOMBSTONE_SECONDS, Endpoint, Realm
 from .export import NotExportable, export
 from .news import Closed, Confirmed, Done, Migrated, News, Opened, Other, Refused, StreamOpened
-from .shake import Shake, State
+from .shake import Shake, State, Why
 from .tickets import CryptoViolation
 from .tokens import Address, unpacked
 
@@ -363,13 +363,14 @@ class Handover:
         self._gone(connection, now, None, code, reason=reason, buried=False)
 
     def shake_failed(self, shake: Shake, now: float) -> None:
-        """The peer closed in a Handshake packet after our completion."""
+        """After its completion: the peer closed in a Handshake packet, or no engine took it within its idle timeout."""
         connection = self.connections.get(shake.number)
         if connection is not None:
             self.commands.put(connection, QuicCommandKind.DROP)
             failure = shake.failure
             assert failure is not None
-            self._gone(connection, now, QuicClose.PEER, failure.code, failure.is_app, reason=failure.reason)
+            by = QuicClose.IDLE if failure.why is Why.TIMEOUT else QuicClose.PEER
+            self._gone(connection, now, by, failure.code, failure.is_app, reason=failure.reason)
 
     def _gone(
         self,

@@ -109,8 +109,11 @@ class Shake:
         datagrams = [] if front.finished else [data for data, _ in front.datagrams_to_send(now)]
         ended = front.ended
         if ended is not None and self.state is State.COMPLETE and ended.idle:
-            front.dismantle()
-            self.front = None  # nothing more to repeat; whether the connection lives is the engine's to say
+            if front.secrets is None:
+                front.dismantle()
+                self.front = None  # nothing more to repeat; whether the connection lives is the engine's to say
+            else:  # no way was found, or no worker was there: without its keys it is nobody's
+                self._fail(Failure(Why.TIMEOUT, reason="no worker took the connection within its idle timeout"))
         elif ended is not None:
             why = Why.PEER if ended.by_peer else Why.VERSION if ended.no_version else Why.ERROR
             self._fail(Failure(why, ended.code, ended.reason, ended.frame_type is None))

@@ -23,7 +23,7 @@ from afterburnerd.quic.dial import Dial
 from afterburnerd.quic.endpoint import Began, Completed, Failed, Forward, PeerReset
 from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.port import KernelPort
-from afterburnerd.quic.shake import Shake
+from afterburnerd.quic.shake import Shake, State
 from afterburnerd.quic.trace import Tracer
 from afterburnerd.supervisor.quic_chores import Chores, clock
 from afterburnerd.supervisor.quic_links import Links
@@ -83,6 +83,8 @@ class Adoptions:
     # --- complete handshakes ---
 
     def _completed(self, shake: Shake, port: KernelPort, now: float) -> None:
+        if shake.state is not State.COMPLETE:
+            return  # it waited too long, or its peer closed: that is told in an event of its own
         way = self._ways.of(shake.number)
         if way is None or not self._ports.is_ready(port) or self._paths.testing:
             self._waiting[shake.number] = (shake, port)
@@ -118,8 +120,11 @@ class Adoptions:
         if connection is None or port is None:
             return
         _, path = self._paths.of(way, port, connection.remote)
-        if path is not None and path != connection.path:
-            connection.path = msgspec.structs.replace(path, generation=connection.path.generation + 1)
+        if path is None:
+            return
+        path = msgspec.structs.replace(path, generation=connection.path.generation)
+        if path != connection.path:
+            connection.path = msgspec.structs.replace(path, generation=path.generation + 1)
             self._handover.commands.put(connection, QuicCommandKind.PATH, connection.path.pack())
 
     def migrated(self, connection: Connection) -> None:

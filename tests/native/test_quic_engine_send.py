@@ -249,6 +249,30 @@ def test_a_nat_that_forgets_moves_the_connection_whatever_we_said_of_migration(d
     assert victim.event(QuicEventKind.MIGRATED) and victim.info()["migrations"] == 1
 
 
+def test_a_nat_that_forgets_is_counted_once_though_its_path_is_asked_for_its_size_as_well() -> None:
+    """A small packet from elsewhere allows a small challenge only; a second one, of full size, belongs to the same move."""
+    victim = Victim()
+    victim.say(wire.PING, port=50_000)
+    answered: set[bytes] = set()
+    for _ in range(3):
+        fresh = {f.data for f in victim.of("path_challenge")} - answered
+        answered |= fresh
+        for challenge in fresh:
+            victim.say(wire.path_response(challenge), port=50_000)
+    assert len(answered) >= 2 and victim.bytes_to[50_000] > 1200
+    assert victim.info()["migrations"] == 1
+
+
+def test_a_packet_that_is_overtaken_by_hundreds_can_still_be_opened() -> None:
+    """RFC 9000 17.1: with one byte of its number 127 packets were the end of it, 0.1 ms at full rate."""
+    victim = Victim()
+    victim.acknowledge()
+    for _ in range(3):
+        victim.say(wire.PING)
+        victim.acknowledge()
+        assert victim.opener.bits & 3 >= 1, "one byte of the packet number"
+
+
 def grown(victim: Victim) -> Victim:
     """Round trips of 2 ms until its search for an MTU is over."""
     for n in range(16):

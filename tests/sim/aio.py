@@ -291,7 +291,7 @@ class Simulation:
         front = Front(self.settings, self.own_cid, is_client=False, original_dcid=first)
         return Accept(ID, front, CLIENT, first, True, seconds(self.now) + 3600.0, seconds(self.now))
 
-    def inject(self, data: bytes, src: Address, ecn: int = 0) -> None:
+    def inject(self, data: bytes, src: Address, ecn: int) -> None:
         self.engine.rx([(data, mapped(src[0]), src[1], mapped(self.us[0]), self.us[1], ecn)], self.now)
 
     def turn(self) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 from aioquic.quic.packet import QuicPacketType
 
-from afterburnerd.abi.layout import Path, QuicCommandKind, QuicEvent, QuicEventKind, QuicOutcome
+from afterburnerd.abi.layout import Path, QuicClose, QuicCommandKind, QuicEvent, QuicEventKind, QuicOutcome
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
@@ -119,6 +119,19 @@ def test_a_held_connection_is_adopted_by_the_next_worker() -> None:
     client.submit(1, b"still this connection")
     assert net.run(lambda: 1 in client.fates)
     assert len(client.connections) == 1 and not client.closed
+
+
+def test_a_held_connection_that_no_worker_takes_ends_with_its_idle_timeout() -> None:
+    """aioquic forgets it then, so nobody could ever adopt it: it must not stay, and its link must dial anew."""
+    client, server, net = world()
+    server.start_worker()
+    net.run(lambda: client.step() is Step.HELD)
+    (connection,) = client.connections.values()
+    client.submit(1, b"on the next connection")
+    assert net.run(lambda: connection.step is Step.GONE, seconds=60)
+    assert client.closed[0].by is QuicClose.IDLE and connection.number not in client.endpoint.shakes
+    client.start_worker()
+    assert net.run(lambda: 1 in client.fates, seconds=10)
 
 
 def test_a_full_ring_delays_and_loses_nothing() -> None:
