@@ -189,6 +189,10 @@ class Received:
             )
             time.sleep(0.01)
 
+    def whole(self) -> list[bytes]:
+        """What every stream carried that came to its end."""
+        return [bytes(self.streams[key]) for key in self.finished]
+
     def verify(self, streams: int, size: int, connections: int = 1) -> None:
         """Exactly so many streams came, whole, each as it was sent, on so many connections."""
         self.look()
@@ -201,12 +205,21 @@ class Received:
 
 
 @contextlib.contextmanager
-def daemon(rig: netns.Pair, directory: Path, backend: str, env: Mapping[str, str] | None = None) -> Iterator[Ours]:
-    """Our daemon at the near end of a rig."""
+def daemon(
+    rig: netns.Pair,
+    directory: Path,
+    backend: str,
+    env: Mapping[str, str] | None = None,
+    quic: str = "",
+    memory: str = "",
+) -> Iterator[Ours]:
+    """Our daemon at the near end of a rig. `quic` and `memory` are more keys of those tables."""
     known = {"PYTHONPATH": str(SITE), **env} if env else {}
+    captures = LISTEN.replace("[quic]\n", f"[quic]\n{quic}\n")
     # A machine that is too busy for its worker must not look like a connection that was lost.
     patient = "[watch]\nhang_ms = 20000"
-    with Daemon(rig, directory, LISTEN, interface=f'mode = "{backend}"', rest=patient, env=known) as running:
+    mode = f'mode = "{backend}"'
+    with Daemon(rig, directory, captures, interface=mode, memory=memory, rest=patient, env=known) as running:
         ours = Ours(running, backend)
         running.wait(lambda: ours.listener("retry").port == RETRY_PORT, "the listeners")
         yield ours
