@@ -21,7 +21,7 @@ demo: ## from nothing to a summary of packets received, decoded, lost: under a m
 	@deploy/debian/setup.sh && $(BIN)/afterburner-lab demo $(ARGS)
 
 bench: setup ## run the benchmarks (needs root; ARGS=--json for one object each)
-	@code=0; for what in decoder crypto engine xdp raw daemon latency tps; do $(BIN)/afterburner-lab bench $$what $(ARGS) || code=$$?; done; exit $$code
+	@code=0; for what in decoder crypto engine xdp raw daemon handshake latency tps; do $(BIN)/afterburner-lab bench $$what $(ARGS) || code=$$?; done; exit $$code
 
 test: setup ## run every test (privileged ones need root)
 	@$(PY) -m pytest $(ARGS)

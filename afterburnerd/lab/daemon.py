@@ -96,6 +96,13 @@ class Daemon:
                 )
             exits.sleep(0.02)
 
+    def extend(self, body: str) -> None:
+        """Adds to the configuration, and has it read again."""
+        with self.config.open("a") as file:
+            file.write(body)
+        if self.process is not None:
+            self.process.send_signal(signal.SIGHUP)
+
     def state(self) -> str:
         try:
             snapshot = self.snapshot()

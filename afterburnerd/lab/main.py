@@ -18,6 +18,7 @@ from . import (
     bench_daemon,
     bench_decoder,
     bench_engine,
+    bench_handshake,
     bench_latency,
     bench_raw,
     bench_tps,
@@ -125,6 +126,15 @@ def build_parser() -> Parser:
             bench_tps.run,
             "measure transactions a second over our QUIC, delivered and acknowledged",
             bench_tps.EXAMPLES,
+            benches,
+        )
+    )
+    bench_handshake.add_arguments(
+        command(
+            "handshake",
+            bench_handshake.run,
+            "measure handshakes a second, adoption and memory of connections between two daemons",
+            bench_handshake.EXAMPLES,
             benches,
         )
     )
