@@ -21,10 +21,13 @@ pytestmark = [
 ]
 
 
+ROUND = ("--rounds", "1", "--duration", "300ms")
+
+
 def bench(name: str, prefix: str, *more: str) -> dict[str, Any]:
     """The report's results by figure. Whether goals are met is for a quiet machine to say, not for a test on a busy one."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "afterburnerd.lab.main", "bench", name, "--rounds", "1", "--duration", "300ms", "-j", *more],
+        [sys.executable, "-m", "afterburnerd.lab.main", "bench", name, "-j", *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -40,7 +43,7 @@ def bench(name: str, prefix: str, *more: str) -> dict[str, Any]:
 
 
 def test_latency_is_measured_beside_its_floor() -> None:
-    figures = bench("latency", "bl", "--interval", "100us", "--conns", "64")
+    figures = bench("latency", "bl", *ROUND, "--interval", "100us", "--conns", "64")
     for name in ("oneway_p50", "oneway_p99", "oneway_max", "oneway_p50_sockets", "p99_at_4096"):
         assert figures[name]["value"] > 0 and figures[name]["reference_value"] > 0, figures[name]
     assert figures["oneway_p50"]["value"] <= figures["oneway_p99"]["value"] <= figures["oneway_max"]["value"]
@@ -55,7 +58,7 @@ def test_latency_from_a_peer_of_somebody_else_is_measured_through_the_daemon() -
 
 
 def test_transactions_are_counted_by_every_way() -> None:
-    figures = bench("tps", "bt")
+    figures = bench("tps", "bt", *ROUND)
     for name in ("tps_best", "tps_afxdp", "tps_socket", "tps_mixed", "bare_frame_rate"):
         assert figures[name]["value"] > 1000, figures[name]
     assert figures["tps_afxdp"]["reference_value"] > 1000
@@ -67,7 +70,7 @@ def test_transactions_are_counted_by_every_way() -> None:
 def test_a_peer_of_somebody_else_holds_us_up_and_not_we_it() -> None:
     # aioquic: slow, and there without a build
     peer = f"{sys.executable} {ROOT / 'tests/interop/peers/aioquic/peer.py'}"
-    figures = bench("tps", "bt", "--peer", peer, "--window", "512")
+    figures = bench("tps", "bt", *ROUND, "--peer", peer, "--window", "512")
     for way in ("afxdp", "socket"):
         assert figures[f"peer_{way}"]["value"] > 100, figures[f"peer_{way}"]
         assert 1 < figures[f"peer_{way}_per_packet"]["value"] < 6
@@ -84,3 +87,10 @@ def test_what_is_no_peer_is_said_to_be_none() -> None:
         timeout=60,
     )
     assert done.returncode == 64 and "README" in done.stderr
+
+
+def test_handshakes_adoptions_and_redials_are_timed() -> None:
+    figures = bench("handshake", "bh", "--conns", "40", "--adoptions", "40", "--redials", "5")
+    for name in ("handshake_rate", "adoption_p99", "adoption_pause_p99", "dataplane_memory", "redial"):
+        assert figures[name]["value"] > 0 and figures[name]["goal"] > 0, figures[name]
+    assert figures["adoption_p50"]["value"] <= figures["adoption_p99"]["value"] <= figures["adoption_max"]["value"]

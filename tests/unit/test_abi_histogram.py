@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterburnerd.abi.description import Geometry
-from afterburnerd.abi.histogram import Histogram
+from afterburnerd.abi.histogram import Histogram, record
 from afterburnerd.abi.kinds import HIST_BUCKETS, HIST_MAX_BITS, HIST_SUB_BITS
 from afterburnerd.native import lib
 
@@ -25,6 +25,14 @@ def recorded(numbers: list[int]) -> Histogram:
     words[0], words[1] = len(numbers), sum(numbers)
     words[2], words[3] = min(numbers, default=0), max(numbers, default=0)
     return Histogram.from_words(GEOMETRY, words)
+
+
+def test_what_python_records_is_what_c_would() -> None:
+    numbers = [7, 0, 31, 32, 1_000, 999_999, 1 << 50]
+    words = memoryview(bytearray(8 * (4 + HIST_BUCKETS))).cast("Q")
+    for n in numbers:
+        record(GEOMETRY, words, n)
+    assert Histogram.from_words(GEOMETRY, list(words)) == recorded(numbers) and words[0] == len(numbers)
 
 
 @given(values)

@@ -19,7 +19,7 @@ from afterburnerd.abi.layout import (
     QuicEventKind,
     QuicRing,
 )
-from afterburnerd.abi.rings import HEAD_WORD, TAIL_WORD, Consumer, Producer, Ring, RingBroken
+from afterburnerd.abi.rings import ASLEEP_WORD, HEAD_WORD, TAIL_WORD, Consumer, Producer, Ring, RingBroken
 
 SLOTS = 8
 
@@ -122,3 +122,18 @@ def test_a_ring_of_another_layout_is_refused(commands: Ring) -> None:
         Ring.create("odd", 3, QUIC_EVENT_BYTES)
     with pytest.raises(ValueError, match="multiple of 64"):
         Ring.create("odd", 4, QUIC_EVENT_BYTES + 1)
+
+
+def test_a_consumer_that_sleeps_is_woken_once(commands: Ring, events: Ring) -> None:
+    producer = Producer(commands)
+    assert producer.put(QuicCommand()) and not producer.wakes()
+    commands.words[ASLEEP_WORD] = 1  # the worker's to write
+    assert producer.put(QuicCommand()) and producer.wakes() and not producer.wakes()
+
+    consumer = Consumer(events)
+    assert consumer.doze() and events.words[ASLEEP_WORD] == 1
+    consumer.wake()
+    assert events.words[ASLEEP_WORD] == 0
+    report(events, 0)
+    assert not consumer.doze() and events.words[ASLEEP_WORD] == 0, "it sleeps on an event"
+    assert len(consumer.take()) == 1 and consumer.doze()

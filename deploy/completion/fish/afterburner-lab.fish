@@ -50,8 +50,8 @@ function _shtab_afterburner_lab_using
   test "$_shtab_afterburner_lab_cmdpath" = "$argv"
 end
 
-set -g _shtab_afterburner_lab_commands up down flood emit probe peer 'peer server' 'peer client' 'peer features' bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
-set -g _shtab_afterburner_lab_opts_with_value --alpn --backend --bind --broken --by --cert --cipher --close-after --close-code --connect --connections --conns --count --cpu --datagrams --direction --duration --expect --flows --hold --idle --interface --interval --key --key-update-after --keylog --kills --listen --loss-duration --max-bidi --max-uni --mode --mtu --name --peer --push --push-size --qlog --queue --queues --rate --rebind-after --receiver-cpu --repeat --resume --rounds --scrapes --seconds --seed --sender-cpu --shape --size --stock --streams --subnet --suite --suites --svg --timeout --to --via --ways --window --worker-cpu
+set -g _shtab_afterburner_lab_commands up down flood emit probe peer 'peer server' 'peer client' 'peer features' bench 'bench raw' 'bench daemon' 'bench latency' 'bench tps' 'bench handshake' 'bench xdp' 'bench crypto' 'bench engine' 'bench decoder' demo
+set -g _shtab_afterburner_lab_opts_with_value --adoptions --alpn --backend --bind --broken --by --cert --cipher --close-after --close-code --connect --connections --conns --count --cpu --datagrams --direction --duration --expect --flows --hold --idle --interface --interval --key --key-update-after --keylog --kills --listen --loss-duration --max-bidi --max-uni --mode --mtu --name --peer --push --push-size --qlog --queue --queues --rate --rebind-after --receiver-cpu --redials --repeat --resume --rounds --scrapes --seconds --seed --sender-cpu --server-cpu --shape --size --stock --streams --subnet --suite --suites --svg --timeout --to --via --ways --window --worker-cpu
 
 complete -c afterburner-lab -e
 complete -c afterburner-lab -f
@@ -217,6 +217,14 @@ complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l peer 
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l receiver-cpu -x -d 'CPU of the receiver (default: the last)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench tps' -s j -l json -d 'one JSON object on standard output'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a handshake -d 'Measure handshakes a second, adoption and memory of connections between two daemons.'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -s h -l help -d 'show this help message and exit'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -l conns -x -d 'connections of the flood (default: 4096)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -l redials -x -d 'connections that are dialled anew (default: 100)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -l adoptions -x -d 'adoptions that are timed in each role (default: 1000)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -l server-cpu -x -d 'CPU of the server (default: the last)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -l sender-cpu -x -d 'CPU of the sender (default: the one before)'
+complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench handshake' -s j -l json -d 'one JSON object on standard output'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench; and test $_shtab_afterburner_lab_npos -eq 0' -a xdp -d 'Measure what the XDP program costs a frame, by what becomes of it.'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -s h -l help -d 'show this help message and exit'
 complete -c afterburner-lab -n '_shtab_afterburner_lab_using bench xdp' -l rounds -x -d 'rounds of each side, in turns (default: 21)'

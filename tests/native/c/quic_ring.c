@@ -131,6 +131,23 @@ static void lies(void)
     free(ring);
 }
 
+/* Whoever sleeps is woken once, and does not go to sleep on something that is there. */
+static void sleeps(void)
+{
+    struct ab_quic_event e = {.kind = AB_QUIC_COMMAND_SEND};
+    struct ab_quic_ring *ring = fresh();
+    struct ab_quic_command c;
+    uint8_t *body;
+
+    MUST(ab_quic_ring_put(&producer, &e, NULL) && !ab_quic_ring_wakes(&producer));
+    MUST(!ab_quic_ring_doze(&consumer, true) && ring->asleep == 0);
+    MUST(ab_quic_ring_take(&consumer, &c, &body) && ab_quic_ring_doze(&consumer, true));
+    MUST(ab_quic_ring_put(&producer, &e, NULL) && ab_quic_ring_wakes(&producer) && !ab_quic_ring_wakes(&producer));
+    MUST(ab_quic_ring_take(&consumer, &c, &body) && ab_quic_ring_doze(&consumer, true));
+    MUST(ab_quic_ring_doze(&consumer, false) && !ab_quic_ring_wakes(&producer));
+    free(ring);
+}
+
 int main(int argc, char **argv)
 {
     struct ab_quic_ring *ring = fresh();
@@ -143,5 +160,6 @@ int main(int argc, char **argv)
     MUST(pthread_join(threads[0], NULL) == 0 && pthread_join(threads[1], NULL) == 0);
     free(ring);
     lies();
+    sleeps();
     return 0;
 }

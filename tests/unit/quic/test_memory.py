@@ -5,9 +5,13 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
+from aioquic.quic.recovery import QuicPacketRecovery
+from aioquic.tls import Context
+
 from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
+from afterburnerd.quic.front import Front
 
 from .rig import SERVER, Network
 from .world import Supervisor
@@ -60,3 +64,21 @@ def test_aioquics_object_is_what_is_dropped() -> None:
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert held > 3 * GOAL, "if aioquic has become small, dropping it early is no longer worth its price"
+
+
+def test_a_handshake_leaves_nothing_to_the_garbage_collector() -> None:
+    """Whose full collections would stop the supervisor for tens of milliseconds (supervisor/garbage.py)."""
+    client, server = Supervisor(), Supervisor(limits=Limits(retry="never"))
+    client.start_worker()
+    server.start_worker()
+    gc.collect()
+    gc.disable()
+    try:
+        warm(client, server, 5)
+        # one that comes to nothing, at either end
+        dial = client.endpoint.dial(Target(SERVER), 1000.0)
+        client.endpoint.abort(dial.number, 1000.0)
+        left = [o for o in gc.get_objects() if isinstance(o, Front | Context | QuicPacketRecovery)]
+        assert not left
+    finally:
+        gc.enable()
