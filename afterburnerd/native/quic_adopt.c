@@ -4,6 +4,9 @@
 
 #include "quic_conn.h"
 
+/* What an adoption takes at once: CRYPTO, ranges of 0-RTT, connection IDs. It may take them from the reserve. */
+#define ADOPT_SLOTS 16
+
 static uint64_t least(uint64_t a, uint64_t b)
 {
     if (a == 0 || b == 0)
@@ -133,7 +136,7 @@ struct ab_quic_conn *ab_quic_adopt(struct ab_quic *q, const struct ab_quic_adopt
         return refuse(q, why, AB_QUIC_REFUSED_TPARAMS);
     if (ab_quic_tparams_parse(&peers, a->remote_tparams, a->remote_tparams_len, !server, &text))
         return refuse(q, why, AB_QUIC_REFUSED_PEER_TPARAMS);
-    if (q->blocks.used == q->blocks.total || ab_quic_slots_left(&q->slots) < q->slot_reserve)
+    if (q->blocks.used == q->blocks.total || ab_quic_slots_left(&q->slots) < ADOPT_SLOTS)
         return refuse(q, why, AB_QUIC_REFUSED_FULL);
 
     index = q->free_conns[q->config.connections - 1 - q->conn_count];

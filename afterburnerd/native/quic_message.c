@@ -3,6 +3,10 @@
 
 #include "quic_conn.h"
 
+/* "Dynamic thresholds" (Choudhury and Hahne 1998): alone a connection has two thirds of the slots, and each greedy one
+ * leaves a third of what it finds. */
+#define SHARE 2
+
 /* A run of slots that holds `len` bytes. The head counts its parts. */
 struct run {
     uint32_t head, tail, parts;
@@ -13,11 +17,17 @@ static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
                      enum ab_quic_slot_kind kind, uint32_t piece, struct run *run)
 {
     uint32_t parts = ab_likely(m->len <= piece) ? 1 : (m->len + piece - 1) / piece, done = 0; /* a division: 5 ns */
+    uint32_t left = ab_quic_slots_left(&q->slots), reserve = q->slot_reserve;
 
     /* What goes on a stream that is open may take half of what others leave: else those that wait for a stream could
-     * keep the one that they wait for from its end. */
-    if (ab_unlikely(ab_quic_slots_left(&q->slots) <
-                    parts + (kind == AB_QUIC_SLOT_STREAM ? q->slot_reserve / 2 : q->slot_reserve)))
+     * keep the one that they wait for from its end. CRYPTO of an adoption may take all, or its tickets were lost. */
+    if (ab_unlikely(kind == AB_QUIC_SLOT_STREAM || kind == AB_QUIC_SLOT_CRYPTO))
+        reserve = kind == AB_QUIC_SLOT_STREAM ? reserve / 2 : 0;
+    if (ab_unlikely(left < parts + reserve))
+        return false;
+    /* Nobody has more than SHARE times what is left for the others: a peer that gives no credit, or is gone, leaves
+     * some to each of those that come after it. */
+    if (ab_unlikely(c->slot_count && c->slot_count + parts > SHARE * (left - reserve)) && reserve == q->slot_reserve)
         return false;
     *run = (struct run){AB_QUIC_NIL, AB_QUIC_NIL, parts};
     for (uint32_t i = 0; i < parts; i++) {

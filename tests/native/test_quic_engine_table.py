@@ -91,6 +91,24 @@ def test_a_busy_connection_does_not_starve_the_others() -> None:
     q.free()
 
 
+def test_peers_that_let_nothing_go_leave_slots_to_the_others() -> None:
+    """Each greedy connection leaves a third of what it finds, so that new ones can be adopted, and send."""
+    q = engine(8, messages=1024)
+    q.adopt(adoption(1), MS)
+    left: list[int] = []
+    for number in range(1, 7):
+        if number > 1:
+            assert q.adopt(adoption(number), MS) == QuicRefusal.NONE
+        count = 0
+        while q.send(number, QuicSend.UNI, b"never acknowledged", MS)[0] == 0:
+            count += 1
+        assert count > 0, f"nothing is left for connection {number}"
+        drain(q, MS)
+        left.append(count)
+    assert left[0] >= 600 and left == sorted(left, reverse=True), left
+    q.free()
+
+
 def test_a_full_table_refuses_and_has_room_again_when_one_is_gone() -> None:
     q = engine(4)
     assert [q.adopt(adoption(n), MS) for n in range(1, 6)] == [QuicRefusal.NONE] * 4 + [QuicRefusal.FULL]

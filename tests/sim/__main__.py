@@ -1,4 +1,4 @@
-"""Simulations by hand: `python -m tests.sim [--aioquic [--early]] [--seeds N] [--from S] [-v]`.
+"""Simulations by hand: `python -m tests.sim [--fleet | --aioquic [--early]] [--seeds N] [--from S] [-v]`.
 
 --seeds 0      until something does not hold, or Ctrl-C        --seeds 1 --from S -v    one seed, told packet by packet
 """
@@ -23,14 +23,17 @@ def main() -> int:
     parser.add_argument(
         "--early", action="store_true", help="with --aioquic: a client whose first messages go in 0-RTT"
     )
+    parser.add_argument("--fleet", action="store_true", help="several connections in the same two engines")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell everything that happens")
     options = parser.parse_args()
     if not options.aioquic:
         with tempfile.TemporaryDirectory() as folder:
             program = selfsim.build(Path(folder))
             if options.seeds == 0:
-                return selfsim.forever(program, options.first)
-            summary = selfsim.run(program, options.seeds, options.first, verbose=options.verbose, timeout=86400)
+                return selfsim.forever(program, options.first, fleet=options.fleet)
+            summary = selfsim.run(
+                program, options.seeds, options.first, fleet=options.fleet, verbose=options.verbose, timeout=86400
+            )
             print(summary.text)
             return summary.code != 0
     from . import aio

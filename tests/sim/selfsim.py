@@ -41,8 +41,10 @@ class Summary:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def run(program: Path, seeds: int, first: int = 0, *, verbose: bool = False, timeout: float = 900) -> Summary:
-    arguments = [str(seeds), str(first), *(["verbose"] if verbose else [])]
+def run(
+    program: Path, seeds: int, first: int = 0, *, fleet: bool = False, verbose: bool = False, timeout: float = 900
+) -> Summary:
+    arguments = [*(["fleet"] if fleet else []), str(seeds), str(first), *(["verbose"] if verbose else [])]
     done = cc.run(program, *arguments, timeout=timeout)
     summary = Summary(done.returncode, done.stdout + done.stderr)
     if done.returncode == 0 and not verbose:
@@ -52,5 +54,5 @@ def run(program: Path, seeds: int, first: int = 0, *, verbose: bool = False, tim
     return summary
 
 
-def forever(program: Path, first: int) -> int:
-    return subprocess.run([program, "0", str(first)]).returncode
+def forever(program: Path, first: int, *, fleet: bool = False) -> int:
+    return subprocess.run([program, *(["fleet"] if fleet else []), "0", str(first)]).returncode

@@ -14,6 +14,12 @@ from tests import cc
 from . import selfsim
 
 SEEDS = 200 if cc.SANITIZED else 5000
+FLEETS = 20 if cc.SANITIZED else 400
+# What the network did to datagrams, and what the engine made of it.
+HARDSHIP = (
+    "net_lost", "net_dark", "net_full", "net_big", "net_duplicated", "net_damaged", "net_reordered", "net_rebound",
+    "spurious_loss", "duplicate", "undecryptable", "pto", "congestion", "resent", "ecn_marked",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,27 @@ def test_whatever_happens_every_byte_arrives_once_or_has_an_excuse(program: Path
         assert counts.get(f"frame 0x{kind:02x}", 0) > 0, f"no frame of type {kind:#04x} was sent"
     for outcome in range(6):
         assert counts.get(f"outcome {outcome}", 0) > 0, f"no message had the outcome {outcome}"
-    for name in ("cids_low", "reset_token", "key_update", "own_update", "migrated", "pushed_back", "stopped", "reset"):
+    for name in (
+        "cids_low",
+        "reset_token",
+        "key_update",
+        "own_update",
+        "migrated",
+        "pushed_back",
+        "stopped",
+        "reset",
+        *HARDSHIP,
+    ):
         assert counts[name] > 0, f"nothing was {name}"
+
+
+@pytest.mark.timeout(900)
+def test_several_connections_in_one_engine_keep_every_promise(program: Path) -> None:
+    """Side by side and one after the other in the same tables and pools, adopted late; `--fleet` by hand."""
+    summary = selfsim.run(program, FLEETS, fleet=True)
+    assert summary.code == 0, summary.text[-4000:]
+    for name in ("refused", "held", "key_update", "migrated", "pushed_back", "stopped", "reset", *HARDSHIP):
+        assert summary.counts[name] > 0, f"nothing was {name}"
 
 
 # Seeds that hunts have found, and why each did not hold.
@@ -51,8 +76,9 @@ def test_what_hunts_found_stays_mended(program: Path, seed: int) -> None:
 
 
 def test_a_seed_always_makes_the_same_run(program: Path) -> None:
-    for first in (3, 77):
-        assert selfsim.run(program, 3, first, verbose=True).text == selfsim.run(program, 3, first, verbose=True).text
+    for first, fleet in ((3, False), (77, False), (5, True)):
+        runs = [selfsim.run(program, 3, first, fleet=fleet, verbose=True).text for _ in range(2)]
+        assert runs[0] == runs[1]
 
 
 @pytest.mark.parametrize(

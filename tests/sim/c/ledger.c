@@ -4,7 +4,7 @@
 #include "must.h"
 #include "world.h"
 
-uint64_t world_kinds[WATCH_KINDS], world_closes[8], world_outcomes[8], world_tally[16];
+uint64_t world_kinds[WATCH_KINDS], world_closes[8], world_outcomes[8], world_tally[WORLD_TALLY];
 
 static struct end *other(const struct end *e)
 {
@@ -190,7 +190,7 @@ static bool on_event(void *ctx, const struct ab_quic_event *ev, const void *body
 {
     struct end *e = ctx;
 
-    SIM_MUST(ev->conn == 1 + e->index);
+    SIM_MUST(ev->conn == e->id);
     MUST_SAY(!e->closed, "event %u behind CLOSED", ev->kind);
     if (e->refuses > 0 && rng_chance(&e->w->rng, e->refuses))
         return false;
@@ -282,7 +282,7 @@ void ledger_explain(const struct world *w)
         uint32_t shown = 0;
 
         ab_quic_totals(e->q, &t);
-        if (t.connections)
+        if (ab_quic_find(e->q, e->id))
             ab_quic_conn_info(e->q, e->c, &info);
         fprintf(stderr,
                 "end %d: slots %llu of %llu, blocks %llu of %llu, objects %llu of %llu; cwnd %llu in flight %llu, "
@@ -314,10 +314,39 @@ void ledger_explain(const struct world *w)
     }
 }
 
+/* How hard it was: a scenario that meets none of this shows nothing. */
+static void tally(const struct world *w)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct net_counts *n = &w->net.counts[i];
+        const struct ab_quic_counts *c = &w->end[i].counts;
+        const uint64_t met[] = {n->lost,
+                                n->dark,
+                                n->full,
+                                n->big,
+                                n->duplicated,
+                                n->corrupted,
+                                n->reordered,
+                                n->rebound,
+                                c->packets_spurious,
+                                c->packets_duplicate,
+                                c->packets_undecryptable,
+                                c->ptos,
+                                c->congestion_events,
+                                c->messages_resent,
+                                w->end[i].watch.kinds[0x03]};
+
+        for (uint32_t k = 0; k < sizeof(met) / sizeof(met[0]); k++)
+            world_tally[11 + k] += met[k];
+    }
+}
+
 /* ledger_settle: all is over. */
 void ledger_settle(const struct world *w)
 {
     bool excused = w->early_close || w->dead;
+
+    tally(w);
 
     for (int i = 0; i < 2; i++) {
         const struct end *e = &w->end[i], *o = &w->end[!i];

@@ -1,4 +1,5 @@
-/* Runs seeds of the simulation of the engine against itself: `sim SEEDS [FROM [verbose]]`; SEEDS 0 never ends. The
+/* Runs seeds of the simulation of the engine against itself: `sim [fleet] SEEDS [FROM [verbose]]`; SEEDS 0 never ends;
+ * `fleet`: several connections in the same two engines. The
  * first seed that does not hold ends the program and is told; `sim 1 SEED verbose` shows it packet by packet. */
 #include <signal.h>
 #include <string.h>
@@ -27,8 +28,12 @@ static void endless(int signal)
 
 static void tell(uint64_t seeds, uint64_t packets)
 {
-    static const char *const tally[16] = {"cids_low",    "cid_retired", "reset_token", "key_update", "migrated",
-                                          "pushed_back", "stopped",     "reset",       "own_update"};
+    static const char *const tally[WORLD_TALLY] = {
+        "cids_low",    "cid_retired",   "reset_token", "key_update",     "migrated",    "pushed_back",
+        "stopped",     "reset",         "own_update",  "refused",        "held",        "net_lost",
+        "net_dark",    "net_full",      "net_big",     "net_duplicated", "net_damaged", "net_reordered",
+        "net_rebound", "spurious_loss", "duplicate",   "undecryptable",  "pto",         "congestion",
+        "resent",      "ecn_marked"};
 
     printf("seeds %llu\npackets %llu\n", (unsigned long long)seeds, (unsigned long long)packets);
     for (int i = 0; i < WATCH_KINDS; i++)
@@ -40,29 +45,43 @@ static void tell(uint64_t seeds, uint64_t packets)
     for (int i = 0; i < 8; i++)
         if (world_outcomes[i])
             printf("outcome %d %llu\n", i, (unsigned long long)world_outcomes[i]);
-    for (int i = 0; i < 16 && tally[i]; i++)
+    for (int i = 0; i < WORLD_TALLY && tally[i]; i++)
         printf("%s %llu\n", tally[i], (unsigned long long)world_tally[i]);
 }
 
-int main(int argc, char **argv)
+static int run(struct world *w, bool fleet, int argc, char **argv)
 {
-    static struct world w;
     uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 0) : 100, from = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     uint64_t packets = 0;
 
     sim_verbose = argc > 3;
     signal(SIGPROF, endless);
-    world_init(&w);
+    world_init(w);
+    fleet_init();
     for (uint64_t i = 0; seeds == 0 || i < seeds; i++) {
         setitimer(ITIMER_PROF, &(struct itimerval){.it_value.tv_sec = PATIENCE}, NULL);
-        world_run(&w, from + i, NULL, 0);
-        packets += w.packets;
+        if (fleet)
+            fleet_run(from + i);
+        else
+            world_run(w, from + i, NULL, 0);
+        packets += w->packets;
         if (seeds == 0 && i % 1000 == 999) {
             printf("%llu seeds\n", (unsigned long long)i + 1);
             fflush(stdout);
         }
     }
-    tell(seeds, packets);
-    world_fini(&w);
+    tell(seeds, packets + fleet_packets);
+    world_fini(w);
+    fleet_fini();
     return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct world w;
+    bool fleet = argc > 1 && strcmp(argv[1], "fleet") == 0;
+
+    argc -= fleet;
+    argv += fleet;
+    return run(&w, fleet, argc, argv);
 }

@@ -87,6 +87,13 @@ void net_done(struct net *n, struct net_flight *f)
     n->spare[n->spares++] = f;
 }
 
+void net_again(struct net *n, struct net_flight *f, uint64_t arrives)
+{
+    f->arrives = arrives;
+    f->serial = n->serial++;
+    push(n, f);
+}
+
 uint64_t net_deadline(const struct net *n)
 {
     return n->count ? n->heap[0]->arrives : NET_NEVER;

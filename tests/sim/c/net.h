@@ -62,6 +62,8 @@ uint64_t net_deadline(const struct net *n);
 /* net_arrived: the next one that is there by now, or NULL; give it back with net_done. */
 struct net_flight *net_arrived(struct net *n, uint64_t now);
 void net_done(struct net *n, struct net_flight *f);
+/* net_again: instead of net_done: it arrives once more, then. */
+void net_again(struct net *n, struct net_flight *f, uint64_t arrives);
 /* net_draw: a profile between a good cable and a bad day. */
 void net_draw(struct rng *r, struct net_profile *p);
 

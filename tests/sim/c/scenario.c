@@ -40,17 +40,6 @@ static void put_bytes(struct params *t, uint64_t id, const uint8_t *bytes, uint3
     t->len += len;
 }
 
-/* What an end promises; kept so that both adoptions say the same. */
-struct promises {
-    uint64_t idle_ms, max_data, stream_data[3], streams_bidi, streams_uni, ack_exponent, ack_delay, cids, datagram, udp;
-};
-
-static struct promises promised[2];
-static struct ab_quic_config configs[2];
-static uint8_t secrets[2][48];
-static uint32_t local_cids[2];
-static uint16_t mtus[2];
-
 static void draw_promises(struct world *w, struct promises *p, uint32_t stream_bytes)
 {
     struct rng *r = &w->rng;
@@ -75,9 +64,8 @@ static void draw_promises(struct world *w, struct promises *p, uint32_t stream_b
     }
 }
 
-static void draw_config(struct world *w, struct ab_quic_config *c)
+void scenario_config(struct rng *r, struct ab_quic_config *c)
 {
-    struct rng *r = &w->rng;
 
     memset(c, 0, sizeof(*c));
     c->connections = 4;
@@ -126,6 +114,8 @@ void scenario_draw(struct world *w)
     w->crypto_len = (uint32_t)RNG_OF(r, 0, 200, 700, SERVER_CRYPTO);
     rng_bytes(r, w->crypto, w->crypto_len);
     w->start = rng_between(r, 1, 1000000) * NET_MS;
+    if (w->begins)
+        w->start = w->begins;
     w->now = w->start;
     for (int way = 0; way < 2; way++)
         for (int i = 0; i < NET_DARK; i++)
@@ -135,11 +125,13 @@ void scenario_draw(struct world *w)
     for (int i = 0; i < 2; i++) {
         struct end *e = &w->end[i];
 
-        draw_config(w, &configs[i]);
-        draw_promises(w, &promised[i], configs[i].stream_bytes);
-        rng_bytes(r, secrets[i], 48);
-        local_cids[i] = (uint32_t)rng_between(r, 1, 4);
-        mtus[i] = (uint16_t)RNG_OF(r, 1200, 1452, 1472, 8952);
+        scenario_config(&w->rng, &w->configs[i]);
+        if (w->shared)
+            w->configs[i] = w->shared[i];
+        draw_promises(w, &w->promised[i], w->configs[i].stream_bytes);
+        rng_bytes(r, w->secrets[i], 48);
+        w->local_cids[i] = (uint32_t)rng_between(r, 1, 4);
+        w->mtus[i] = (uint16_t)RNG_OF(r, 1200, 1452, 1472, 8952);
         e->actions = (uint32_t)RNG_OF(r, 0, 1, 10, 50, 200, 600);
         e->action_gap = RNG_OF(r, 0, 10000, NET_MS, 20 * NET_MS);
         e->next_action = w->start + rng_below(r, 10 * NET_MS);
@@ -148,20 +140,22 @@ void scenario_draw(struct world *w)
     hard = w->net.way[0].loss > 0.1 || w->net.way[1].loss > 0.1 || w->net.way[0].delay_ns > 100 * NET_MS ||
            w->net.way[1].delay_ns > 100 * NET_MS || w->net.way[0].dark[0][1] || w->net.way[1].dark[0][1];
     for (int i = 0; i < 2 && hard; i++) { /* or an hour is not enough */
-        promised[i].max_data = promised[i].max_data < 2000 ? 2000 : promised[i].max_data;
+        w->promised[i].max_data = w->promised[i].max_data < 2000 ? 2000 : w->promised[i].max_data;
         for (int k = 0; k < 3; k++)
-            promised[i].stream_data[k] = promised[i].stream_data[k] < 1000 ? 1000 : promised[i].stream_data[k];
+            w->promised[i].stream_data[k] = w->promised[i].stream_data[k] < 1000 ? 1000 : w->promised[i].stream_data[k];
     }
-    promised[0].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
-    promised[1].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
-    w->idle_ns = promised[0].idle_ms && promised[1].idle_ms
-                     ? (promised[0].idle_ms < promised[1].idle_ms ? promised[0].idle_ms : promised[1].idle_ms) * NET_MS
-                     : (promised[0].idle_ms | promised[1].idle_ms) * NET_MS;
+    w->promised[0].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
+    w->promised[1].idle_ms = hard ? 600000 : RNG_OF(r, 0, 30000, 60000);
+    w->idle_ns =
+        w->promised[0].idle_ms && w->promised[1].idle_ms
+            ? (w->promised[0].idle_ms < w->promised[1].idle_ms ? w->promised[0].idle_ms : w->promised[1].idle_ms) *
+                  NET_MS
+            : (w->promised[0].idle_ms | w->promised[1].idle_ms) * NET_MS;
     w->limit = w->start + 3600 * 1000 * NET_MS;
     w->rebinds = (uint32_t)RNG_OF(r, 0, 0, 0, 1, 3);
     w->next_rebind = w->start + rng_below(r, 500 * NET_MS);
     if (w->rebinds) /* who says nothing cannot be found again behind a NAT, and here nobody else asks after it */
-        configs[0].keep_alive_ms = 1000;
+        w->configs[0].keep_alive_ms = 1000;
     switch (rng_below(r, 10)) {
     case 0: /* closes with bytes under way */
         w->early_close = true;
@@ -179,8 +173,8 @@ void scenario_draw(struct world *w)
         }
         break;
     case 2: /* nobody closes */
-        w->idle_end = w->idle_ns && !configs[0].keep_alive_ms && !configs[1].keep_alive_ms &&
-                      !configs[0].key_update_packets && !configs[1].key_update_packets;
+        w->idle_end = w->idle_ns && !w->configs[0].keep_alive_ms && !w->configs[1].keep_alive_ms &&
+                      !w->configs[0].key_update_packets && !w->configs[1].key_update_packets;
         break;
     case 3:
         w->drop_end = true;
@@ -192,18 +186,18 @@ void scenario_draw(struct world *w)
         SIM_TELL("end %d: messages %u packets %u streams %u of %u, window %u, pacing %d; gives data %llu, streams %llu "
                  "uni %llu "
                  "bidi, %llu bytes each; idle %llu ms, cids %llu, mtu %u; loss %.2f delay %llu us mtu %u rate %llu\n",
-                 i, configs[i].messages, configs[i].packets, configs[i].streams, configs[i].stream_bytes,
-                 configs[i].initial_window, configs[i].pacing, (unsigned long long)promised[i].max_data,
-                 (unsigned long long)promised[i].streams_uni, (unsigned long long)promised[i].streams_bidi,
-                 (unsigned long long)promised[i].stream_data[2], (unsigned long long)promised[i].idle_ms,
-                 (unsigned long long)promised[i].cids, mtus[i], w->net.way[i].loss,
+                 i, w->configs[i].messages, w->configs[i].packets, w->configs[i].streams, w->configs[i].stream_bytes,
+                 w->configs[i].initial_window, w->configs[i].pacing, (unsigned long long)w->promised[i].max_data,
+                 (unsigned long long)w->promised[i].streams_uni, (unsigned long long)w->promised[i].streams_bidi,
+                 (unsigned long long)w->promised[i].stream_data[2], (unsigned long long)w->promised[i].idle_ms,
+                 (unsigned long long)w->promised[i].cids, w->mtus[i], w->net.way[i].loss,
                  (unsigned long long)w->net.way[i].delay_ns / 1000, w->net.way[i].mtu,
                  (unsigned long long)w->net.way[i].rate);
     if (w->dead) /* both must find out by themselves */
-        configs[0].keep_alive_ms = configs[1].keep_alive_ms = 0;
+        w->configs[0].keep_alive_ms = w->configs[1].keep_alive_ms = 0;
 }
 
-static void make_cid(struct ab_quic_cid *cid, uint32_t owner, uint64_t seq)
+static void make_cid(const struct world *w, struct ab_quic_cid *cid, uint32_t owner, uint64_t seq)
 {
     memset(cid, 0, sizeof(*cid));
     cid->seq = seq;
@@ -211,17 +205,18 @@ static void make_cid(struct ab_quic_cid *cid, uint32_t owner, uint64_t seq)
     cid->has_token = 1;
     for (int i = 0; i < 8; i++)
         cid->cid[i] = (uint8_t)(seq >> 8 * i);
+    cid->cid[6] = (uint8_t)w->number;
     cid->cid[7] = (uint8_t)(0xa0 + owner);
     memset(cid->token, (int)(owner * 128 + seq % 128), 16);
 }
 
 /* More connection IDs of this end, as the supervisor would bring them. */
-static void extension(uint32_t owner, struct params *t)
+static void extension(const struct world *w, uint32_t owner, struct params *t)
 {
-    const struct promises *p = &promised[owner];
+    const struct promises *p = &w->promised[owner];
     struct ab_quic_cid first;
 
-    make_cid(&first, owner, 0);
+    make_cid(w, &first, owner, 0);
     if (p->idle_ms)
         put_number(t, 0x01, p->idle_ms);
     put_number(t, 0x03, p->udp);
@@ -243,59 +238,72 @@ static void extension(uint32_t owner, struct params *t)
     }
 }
 
+void scenario_engine(struct ab_quic **q, const struct ab_quic_config *config, const struct ab_quic_sink *sink)
+{
+    struct ab_error err = {0};
+
+    MUST_SAY(ab_quic_new(q, config, sink, &err) == 0, "no engine: %s", err.text);
+}
+
 void scenario_adopt(struct world *w, struct end *e)
+{
+    enum ab_quic_refusal why = scenario_try(w, e);
+
+    MUST_SAY(why == AB_QUIC_REFUSED_NONE, "not adopted: %u", why);
+    e->adopted = true;
+}
+
+enum ab_quic_refusal scenario_try(struct world *w, struct end *e)
 {
     static struct ab_quic_adopt a;
     enum ab_quic_refusal why;
     struct params t;
-    struct ab_error err = {0};
     uint32_t me = e->index;
 
-    MUST_SAY(ab_quic_new(&e->q, &configs[me],
-                         &(struct ab_quic_sink){e, ledger_sink.data, ledger_sink.reset, ledger_sink.datagram,
-                                                ledger_sink.done, ledger_sink.event},
-                         &err) == 0,
-             "no engine: %s", err.text);
+    if (!e->q)
+        scenario_engine(&e->q, &w->configs[me],
+                        &(struct ab_quic_sink){e, ledger_sink.data, ledger_sink.reset, ledger_sink.datagram,
+                                               ledger_sink.done, ledger_sink.event});
     memset(&a, 0, sizeof(a));
-    a.id = 1 + me;
+    a.id = e->id;
     a.version = 1;
     a.role = me ? AB_QUIC_SERVER : AB_QUIC_CLIENT;
     a.suite = w->suite;
     a.confirmed = (uint8_t)me;
-    memcpy(a.tx_secret, secrets[me], 48);
-    memcpy(a.rx_secret, secrets[!me], 48);
+    memcpy(a.tx_secret, w->secrets[me], 48);
+    memcpy(a.rx_secret, w->secrets[!me], 48);
     a.path.family = 4;
     memcpy(a.path.local, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0", 15);
     memcpy(a.path.remote, a.path.local, 15);
+    a.path.local[14] = a.path.remote[14] = (uint8_t)w->number;
     a.path.local[15] = (uint8_t)(1 + me);
     a.path.remote[15] = (uint8_t)(2 - me);
     a.path.local_port = me ? 8001 : 40000;
     a.path.remote_port = me ? 40000 : 8001;
     a.path.ttl = 64;
-    a.path.mtu = mtus[me];
+    a.path.mtu = w->mtus[me];
     memset(a.path.dmac, 2, 6);
     memset(a.path.smac, 4, 6);
     a.next_pn = me ? 3 : 5;
     a.rtt_hint_ns = 0;
-    for (uint32_t i = 0; i < local_cids[me]; i++)
-        make_cid(&a.local_cids[a.local_count++], me, i);
-    e->cid_next = local_cids[me];
-    make_cid(&a.peer_cids[a.peer_count++], !me, 0);
+    for (uint32_t i = 0; i < w->local_cids[me]; i++)
+        make_cid(w, &a.local_cids[a.local_count++], me, i);
+    e->cid_next = w->local_cids[me];
+    make_cid(w, &a.peer_cids[a.peer_count++], !me, 0);
     a.peer_cids[0].has_token = !me;
     t = (struct params){a.local_tparams, 0};
-    extension(me, &t);
+    extension(w, me, &t);
     a.local_tparams_len = t.len;
     t = (struct params){a.remote_tparams, 0};
-    extension(!me, &t);
+    extension(w, !me, &t);
     a.remote_tparams_len = t.len;
     if (me) {
         memcpy(a.crypto, w->crypto, w->crypto_len);
         a.crypto_len = w->crypto_len;
     }
-    watch_start(&e->watch, w->suite, secrets[me], 8, a.next_pn);
+    watch_start(&e->watch, w->suite, w->secrets[me], 8, a.next_pn);
     e->c = ab_quic_adopt(e->q, &a, w->now, &why);
-    MUST_SAY(e->c, "not adopted: %u", why);
-    e->adopted = true;
+    return e->c ? AB_QUIC_REFUSED_NONE : why;
 }
 
 void scenario_stock(struct world *w, struct end *e)
@@ -306,7 +314,7 @@ void scenario_stock(struct world *w, struct end *e)
     (void)w;
     e->cids_wanted = 0;
     for (uint32_t i = 0; i < n; i++)
-        make_cid(&cids[i], e->index, e->cid_next + i);
+        make_cid(w, &cids[i], e->index, e->cid_next + i);
     taken = ab_quic_stock(e->q, e->c, cids, n);
     SIM_MUST(taken <= n);
     e->cid_next += taken;

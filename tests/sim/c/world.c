@@ -5,12 +5,10 @@
 
 #include "must.h"
 
-enum { BURST = 32 };
-
 /* No pause in a run is as long: PTOs are a minute apart at most, darkness ends, an idle timeout is ten minutes. */
 #define PATIENCE (1800 * 1000 * NET_MS)
 
-static uint8_t buffers[BURST][NET_MTU];
+static uint8_t buffers[WORLD_BURST][NET_MTU];
 
 void world_init(struct world *w)
 {
@@ -30,7 +28,7 @@ void world_fini(struct world *w)
     }
 }
 
-static void reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t len)
+void world_reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t len)
 {
     struct net net = w->net;
     struct watch watch[2] = {w->end[0].watch, w->end[1].watch};
@@ -46,6 +44,7 @@ static void reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t
     for (int i = 0; i < 2; i++) {
         w->end[i].w = w;
         w->end[i].index = (uint32_t)i;
+        w->end[i].id = 1 + (uint32_t)i;
         w->end[i].watch = watch[i];
         memcpy(w->end[i].in, in[i], sizeof(in[i]));
         memcpy(w->end[i].in_room, room[i], sizeof(room[i]));
@@ -58,41 +57,45 @@ static void reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t
     w->valid_port = w->net.port;
 }
 
-/* Gives `e` what has arrived for it; a batch at a time, as a backend would. */
-static void receive(struct end *e, struct net_flight **f, uint32_t count)
+void world_receive(struct ab_quic *q, const struct arrival *a, uint32_t count)
 {
-    struct ab_dgram d[BURST];
-    uint8_t mine[BURST];
-    uint8_t *exact[BURST];
+    struct ab_dgram d[WORLD_BURST];
+    uint8_t mine[WORLD_BURST];
+    uint8_t *exact[WORLD_BURST];
 
     memset(d, 0, sizeof(d));
     for (uint32_t i = 0; i < count; i++) {
-        exact[i] = malloc(f[i]->len); /* a sanitizer sees an access behind the end */
-        SIM_MUST(exact[i]);
-        memcpy(exact[i], f[i]->data, f[i]->len);
+        struct end *e = a[i].e;
+        const struct net_flight *f = a[i].f;
+
+        exact[i] = malloc(f->len); /* a sanitizer sees an access behind the end */
+        SIM_MUST(exact[i] && e->q == q);
+        memcpy(exact[i], f->data, f->len);
         d[i].data = exact[i];
-        d[i].len = f[i]->len;
+        d[i].len = f->len;
         d[i].family = 4;
-        d[i].tos = f[i]->ecn;
+        d[i].tos = f->ecn;
         memcpy(d[i].src, "\0\0\0\0\0\0\0\0\0\0\xff\xff\x0a\0\0", 15);
         memcpy(d[i].dst, d[i].src, 15);
+        d[i].src[14] = d[i].dst[14] = (uint8_t)e->w->number;
         d[i].src[15] = (uint8_t)(2 - e->index);
         d[i].dst[15] = (uint8_t)(1 + e->index);
-        d[i].sport = e->index ? f[i]->port : 8001;
+        d[i].sport = e->index ? f->port : 8001;
         d[i].dport = e->index ? 8001 : 40000;
-        if (e->index && f[i]->port == e->w->net.port && f[i]->port != e->w->valid_port)
-            e->w->port_in += f[i]->len;
+        if (e->index && f->port == e->w->net.port && f->port != e->w->valid_port)
+            e->w->port_in += f->len;
     }
-    ab_quic_rx(e->q, d, mine, count, e->w->now);
+    ab_quic_rx(q, d, mine, count, a[0].e->w->now);
     for (uint32_t i = 0; i < count; i++) {
         free(exact[i]);
-        net_done(&e->w->net, f[i]);
+        net_done(&a[i].e->w->net, a[i].f);
     }
 }
 
 static bool deliver(struct world *w)
 {
-    struct net_flight *batch[2][BURST], *f;
+    struct arrival batch[2][WORLD_BURST];
+    struct net_flight *f;
     uint32_t count[2] = {0, 0};
     bool any = false;
 
@@ -107,30 +110,51 @@ static bool deliver(struct world *w)
                 net_done(&w->net, f);
             continue;
         }
-        batch[f->to][count[f->to]++] = f;
-        if (count[f->to] == BURST) {
-            receive(e, batch[f->to], BURST);
-            count[f->to] = 0;
+        batch[f->to][count[f->to]++] = (struct arrival){e, f};
+        if (count[f->to] == WORLD_BURST) {
+            world_receive(e->q, batch[f->to], WORLD_BURST);
+            count[e->index] = 0;
         }
     }
     for (int i = 0; i < 2; i++)
         if (count[i])
-            receive(&w->end[i], batch[i], count[i]);
+            world_receive(w->end[i].q, batch[i], count[i]);
     return any;
+}
+
+void world_leave(struct world *w, struct end *e, const struct ab_quic_out *out)
+{
+    static uint8_t plain[NET_MTU];
+    uint16_t to = out->path->remote_port;
+
+    MUST_SAY(out->len <= w->room && out->len > 0, "%u bytes in a buffer of %u", out->len, w->room);
+    MUST_SAY(out->len <= out->path->mtu || out->path->mtu == 0, "%u bytes on a path of %u", out->len, out->path->mtu);
+    SIM_MUST(ab_quic_conn_id(out->conn) == e->id && out->path->remote[14] == w->number);
+    watch_packet(&e->watch, out->data, out->len, plain);
+    SIM_TELL("%12.6f %u -> %u bytes to %u, packet %llu%s%s\n", (double)w->now / 1e9, e->index, out->len, to,
+             (unsigned long long)e->watch.least - 1, out->probe ? " probe" : "", e->watch.closing ? " close" : "");
+    if (e->index && to == w->net.port && to != w->valid_port) {
+        w->port_out += out->len;
+        /* a sink that refuses does not know yet that it was validated */
+        MUST_SAY(e->refuses > 0 || w->port_out <= 3 * w->port_in, "%llu bytes to an address that sent %llu",
+                 (unsigned long long)w->port_out, (unsigned long long)w->port_in);
+    }
+    net_send(&w->net, e->index, out->data, out->len, out->ecn, to, w->now);
+    w->packets++;
+    MUST_SAY(w->packets < 2000000, "%llu packets", (unsigned long long)w->packets);
 }
 
 /* Everything that `e` wants to send now; whether there was any. */
 static bool transmit(struct world *w, struct end *e)
 {
-    static uint8_t plain[NET_MTU];
-    struct ab_quic_out out[BURST];
+    struct ab_quic_out out[WORLD_BURST];
     uint32_t n, most, rounds = 0;
     bool any = false;
 
     if (!e->adopted)
         return false;
     do {
-        most = (uint32_t)rng_between(&w->rng, 1, BURST);
+        most = (uint32_t)rng_between(&w->rng, 1, WORLD_BURST);
         memset(out, 0, sizeof(out));
         for (uint32_t i = 0; i < most; i++) {
             out[i].data = buffers[i];
@@ -138,35 +162,15 @@ static bool transmit(struct world *w, struct end *e)
         }
         n = ab_quic_tx(e->q, out, most, w->now);
         SIM_MUST(n <= most);
-        for (uint32_t i = 0; i < n; i++) {
-            uint16_t to = out[i].path->remote_port;
-
-            MUST_SAY(out[i].len <= w->room && out[i].len > 0, "%u bytes in a buffer of %u", out[i].len, w->room);
-            MUST_SAY(out[i].len <= out[i].path->mtu || out[i].path->mtu == 0, "%u bytes on a path of %u", out[i].len,
-                     out[i].path->mtu);
-            SIM_MUST(ab_quic_conn_id(out[i].conn) == 1 + e->index);
-            watch_packet(&e->watch, out[i].data, out[i].len, plain);
-            SIM_TELL("%12.6f %u -> %u bytes to %u, packet %llu%s%s\n", (double)w->now / 1e9, e->index, out[i].len, to,
-                     (unsigned long long)e->watch.least - 1, out[i].probe ? " probe" : "",
-                     e->watch.closing ? " close" : "");
-            if (e->index && to == w->net.port && to != w->valid_port) {
-                w->port_out += out[i].len;
-                /* a sink that refuses does not know yet that it was validated */
-                MUST_SAY(e->refuses > 0 || w->port_out <= 3 * w->port_in, "%llu bytes to an address that sent %llu",
-                         (unsigned long long)w->port_out, (unsigned long long)w->port_in);
-            }
-            net_send(&w->net, e->index, out[i].data, out[i].len, out[i].ecn, to, w->now);
-            w->packets++;
-        }
+        for (uint32_t i = 0; i < n; i++)
+            world_leave(w, e, &out[i]);
         any |= n > 0;
         MUST_SAY(++rounds < 10000, "ab_quic_tx does not come to an end");
     } while (n == most);
-    MUST_SAY(w->packets < 2000000, "%llu packets", (unsigned long long)w->packets);
     return any;
 }
 
-/* What the plan wants at this time. */
-static bool act(struct world *w)
+bool world_act(struct world *w)
 {
     bool any = false;
 
@@ -196,7 +200,7 @@ static bool act(struct world *w)
         SIM_TELL("%12.6f the client's port is %u\n", (double)w->now / 1e9, w->net.port);
         any = true;
     }
-    if (w->early_close && !w->closing && w->close_at <= w->now && w->end[1].adopted) {
+    if (w->early_close && !w->closing && w->close_at <= w->now && w->end[0].adopted && w->end[1].adopted) {
         for (int i = 0; i < 2; i++)
             w->end[i].actions = 0;
         plan_finish(w);
@@ -208,7 +212,7 @@ static bool act(struct world *w)
     return any;
 }
 
-static uint64_t earliest(struct world *w)
+uint64_t world_earliest(struct world *w)
 {
     uint64_t next = net_deadline(&w->net);
 
@@ -223,7 +227,7 @@ static uint64_t earliest(struct world *w)
     }
     if (w->rebinds && !w->closing && w->end[0].confirmed && w->next_rebind < next)
         next = w->next_rebind;
-    if (w->early_close && !w->closing && w->end[1].adopted && w->close_at < next)
+    if (w->early_close && !w->closing && w->end[0].adopted && w->end[1].adopted && w->close_at < next)
         next = w->close_at;
     return next;
 }
@@ -262,7 +266,7 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
     struct ab_quic_totals t;
 
     sim_seed = seed;
-    reset(w, seed, choices, len);
+    world_reset(w, seed, choices, len);
     scenario_draw(w);
     server_at = w->start + (rng_below(&w->rng, 3) ? 0 : w->net.way[0].delay_ns + NET_MS);
     scenario_adopt(w, &w->end[0]);
@@ -272,10 +276,10 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
         if (!w->end[1].adopted && w->now >= server_at) {
             scenario_adopt(w, &w->end[1]);
             for (uint32_t i = 0; i < w->held_count; i++)
-                receive(&w->end[1], &w->held[i], 1);
+                world_receive(w->end[1].q, &(struct arrival){&w->end[1], w->held[i]}, 1);
             any = true;
         }
-        any |= act(w);
+        any |= world_act(w);
         for (int i = 0; i < 2; i++)
             any |= transmit(w, &w->end[i]);
         w->turns++;
@@ -283,7 +287,7 @@ void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t le
             plan_finish(w);
         if (w->end[0].closed && w->end[1].closed && empty(w))
             break;
-        next = earliest(w);
+        next = world_earliest(w);
         if (!w->end[1].adopted && server_at < next)
             next = server_at;
         if (!any && next <= w->now) {

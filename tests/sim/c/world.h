@@ -47,9 +47,15 @@ struct incoming {
     bool fin, reset, known;
 };
 
+/* promises: what an end gives in its transport parameters; kept so that both adoptions say the same. */
+struct promises {
+    uint64_t idle_ms, max_data, stream_data[3], streams_bidi, streams_uni, ack_exponent, ack_delay, cids, datagram, udp;
+};
+
 struct end {
     struct world *w;
     uint32_t index; /* 0 client, 1 server */
+    uint64_t id;    /* of the connection in its engine */
     struct ab_quic *q;
     struct ab_quic_conn *c;
     struct watch watch; /* on what this end sends */
@@ -82,6 +88,16 @@ struct end {
 
 struct world {
     struct rng rng; /* of the plan; the network has its own */
+    /* fleet.c, several worlds in the same two engines: */
+    uint32_t number;                     /* of this one; in connection IDs and addresses */
+    const struct ab_quic_config *shared; /* of both engines; NULL: they are this world's own */
+    uint64_t begins;                     /* 0: drawn */
+    /* drawn */
+    struct promises promised[2];
+    struct ab_quic_config configs[2];
+    uint8_t secrets[2][48];
+    uint32_t local_cids[2];
+    uint16_t mtus[2];
     struct net net;
     struct end end[2];
     uint64_t now, start, limit; /* limit: virtual time by which all must be over */
@@ -113,10 +129,35 @@ void world_init(struct world *w);
 void world_run(struct world *w, uint64_t seed, const uint8_t *choices, size_t len);
 void world_fini(struct world *w);
 
+/* The steps of the loop, for who runs several. */
+struct arrival {
+    struct end *e;
+    struct net_flight *f;
+};
+
+enum { WORLD_BURST = 32 };
+
+void world_reset(struct world *w, uint64_t seed, const uint8_t *choices, size_t len);
+/* world_receive: what has arrived for ends of one engine, a batch as a backend would bring it; gives the flights back.
+ */
+void world_receive(struct ab_quic *q, const struct arrival *a, uint32_t count);
+void world_leave(struct world *w, struct end *e, const struct ab_quic_out *out); /* a datagram leaves */
+bool world_act(struct world *w);                                                 /* what the plan wants at this time */
+uint64_t world_earliest(struct world *w);
+
+/* fleet_run: one seed of several worlds, side by side and one after the other, in the same two engines. */
+void fleet_init(void);
+void fleet_run(uint64_t seed);
+void fleet_fini(void);
+extern uint64_t fleet_packets;
+
 /* scenario.c: draws, and makes both engines and the adoption. */
 void scenario_draw(struct world *w);
+void scenario_config(struct rng *r, struct ab_quic_config *c);
+void scenario_engine(struct ab_quic **q, const struct ab_quic_config *config, const struct ab_quic_sink *sink);
 void scenario_adopt(struct world *w, struct end *e);
-void scenario_stock(struct world *w, struct end *e); /* the connection IDs that CIDS_LOW asked for */
+enum ab_quic_refusal scenario_try(struct world *w, struct end *e); /* e->adopted is not touched */
+void scenario_stock(struct world *w, struct end *e);               /* the connection IDs that CIDS_LOW asked for */
 /* ledger.c: what the sinks hear, and what must be true at the end. */
 extern const struct ab_quic_sink ledger_sink;
 uint8_t flow_byte(const struct end *sender, uint32_t key, uint64_t offset);
@@ -131,6 +172,7 @@ void plan_finish(struct world *w);
 extern uint64_t world_kinds[WATCH_KINDS];
 extern uint64_t world_closes[8];
 extern uint64_t world_outcomes[8];
-extern uint64_t world_tally[16]; /* see main.c */
+enum { WORLD_TALLY = 26 };
+extern uint64_t world_tally[WORLD_TALLY]; /* see main.c */
 
 #endif
