@@ -187,10 +187,6 @@ void plan_act(struct world *w, struct end *e)
         open_flow(w, e, AB_QUIC_SEND_BIDI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2),
                   UINT64_MAX);
     } else if (which < 79) {
-        /* One whose first message expires is not ended by the plan, and could hold the only stream that others wait
-         * for: a deadlock of the caller's making, in which the place of a connection is taken for ever. */
-        if (w->shared && w->promised[!e->index].streams_uni < 64)
-            return;
         open_flow(w, e, AB_QUIC_SEND_UNI_OPEN, (uint32_t)rng_between(&w->rng, 2, 3000), rng_below(&w->rng, 2),
                   UINT64_MAX);
     } else if (which < 90) {
