@@ -104,12 +104,13 @@ def test_long_messages_come_in_several_commands_and_several_packets(way: tuple[B
 
 
 def test_few_frames_slow_it_down_and_lose_nothing(seed: int) -> None:
-    """Sending takes the half of the packet memory that is not for receiving, and no frame more."""
+    """Sending takes the half of the packet memory that is not for receiving, and no frame more. What has been received goes back to
+    the kernel a batch at a time, here of a few frames (native/xsk.h, ab_xsk_short)."""
     way: tuple[By, By] = ("afxdp", "afxdp")
     with pair(way, way, seed, frames=64) as made:
         exchange(made, random.Random(seed), 500)
         for side in (made.client, made.server):
-            assert side.word("frames_rx", 0) == 32
+            assert 32 - 8 < side.word("frames_rx", 0) <= 32
 
 
 def test_a_socket_that_is_full_pushes_back_and_loses_nothing(seed: int) -> None:
