@@ -823,3 +823,25 @@ def test_frames_about_a_stream_of_0rtt_that_is_not_sent_again_yet_are_no_error()
     e.wait(MS)
     e.say(wire.stop_sending(18, 5))
     assert e.closed is not None and e.closed.code == wire.STREAM_STATE_ERROR
+
+
+def test_a_path_response_fills_its_datagram() -> None:
+    """RFC 9000 8.2.2: so that who asks learns that the path carries 1,200 bytes."""
+    e = Victim(SERVER)
+    before = e.bytes_to[REMOTE_PORT]
+    e.arrive(e.sealer.seal(wire.PATH_CHALLENGE_ZERO))
+    assert [f.kind for f in e.drain() if f.kind != "padding"] == ["path_response"]
+    assert e.bytes_to[REMOTE_PORT] - before == 1200
+
+
+def test_no_probe_and_no_key_update_before_the_handshake_is_confirmed() -> None:
+    """RFC 9002 6.2.1, RFC 9001 6.1: a client that has not heard HANDSHAKE_DONE does neither, and both afterwards."""
+    e = Victim(CLIENT, confirmed=False, key_update_packets=5)
+    for n in range(12):
+        e.engine.send(ID, QuicSend.UNI, b"once", e.now, token=n)
+        e.drain()
+    sent = len(e.sent)
+    e.wait(3 * SECOND)
+    assert len(e.sent) == sent and e.info()["tx_generation"] == 0
+    e.say(wire.HANDSHAKE_DONE, after=3 * SECOND)
+    assert len(e.sent) > sent + 1
