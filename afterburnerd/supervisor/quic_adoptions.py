@@ -18,6 +18,7 @@ import msgspec
 
 from afterburnerd.abi.layout import QuicCommandKind
 from afterburnerd.net.facts import Path as Way
+from afterburnerd.net.facts import Reason
 from afterburnerd.quic.connection import Connection
 from afterburnerd.quic.dial import Dial
 from afterburnerd.quic.endpoint import Began, Completed, Failed, Forward, PeerReset
@@ -115,17 +116,30 @@ class Adoptions:
     # --- connections ---
 
     def moved(self, number: int, way: Way) -> None:
-        """The kernel has another way to the peer: the engine is told."""
+        """The kernel has another way to the peer: the engine is told. One that is not there at the moment (link down,
+        neighbour silent) may come back, and the peer waits; one that leads elsewhere is not ours to send frames on."""
         connection, port = self._handover.connections.get(number), self._owners.get(number)
         if connection is None or port is None:
             return
+        if way.reason is Reason.BAD_SOURCE:
+            self._handover.close(connection, clock(), 0, f"{port.local[0]} is no longer an address of this host")
+            return
+        if way.reason is not None and not way.reason.socket_backend:
+            return
         _, path = self._paths.of(way, port, connection.remote)
         if path is None:
+            self._chores.spawn(self._move_to_socket(number, way, port), f"share for {number}")
             return
         path = msgspec.structs.replace(path, generation=connection.path.generation)
         if path != connection.path:
             connection.path = msgspec.structs.replace(path, generation=path.generation + 1)
             self._handover.commands.put(connection, QuicCommandKind.PATH, connection.path.pack())
+
+    async def _move_to_socket(self, number: int, way: Way, port: KernelPort) -> None:
+        async with self._sharing:
+            await self._paths.share(port)
+        self.moved(number, self._ways.of(number) or way)
+        self._chores.wake()
 
     def migrated(self, connection: Connection) -> None:
         """The peer has another address, and another way leads there."""

@@ -3,7 +3,7 @@
     find(number, host) ──► watcher follows route and neighbour ──► found() : complete handshakes go on
                                      │  (cannot)                ──► the handshakes to there are given up
                                      ▼
-                              kernel changes it ──► moved(number, way) : its engine is told
+                              kernel changes it ──► moved(number, way) : its engine is told, also where it leads elsewhere now
     forget(number) ──► the last one to go there takes the following with it
 
 Connections between the same two addresses share one way, so 4,096 of them to one validator cost one route. What a way means
@@ -29,7 +29,8 @@ Key = tuple[str, str]  # the peer's and the local address
 
 
 class Ways:
-    """`found`: a way is known, or will not be. `moved`: the kernel has changed a usable one under a number."""
+    """`found`: a way is known, or will not be. `moved`: the kernel has changed it under a number, or the number's peer is
+    somewhere else."""
 
     def __init__(
         self, watcher: Watcher, chores: Chores, found: Callable[[], None], moved: Callable[[int, Way], None]
@@ -69,7 +70,13 @@ class Ways:
         if key not in self._users and key in self._ways:  # nobody wants it any more
             self._unfollow(key)
         self._found()
+        self._tell(key)
         self._chores.wake()
+
+    def _tell(self, key: Key) -> None:
+        if (way := self._ways.get(key)) is not None:
+            for number in list(self._users.get(key, ())):
+                self._moved(number, way)
 
     def forget(self, number: int) -> None:
         key = self._key_of.pop(number, None)
@@ -96,5 +103,4 @@ class Ways:
                 if now is None or now == way:
                     continue
                 self._ways[key] = now
-                for number in self._users.get(key, set()) if now.usable else ():
-                    self._moved(number, now)
+                self._tell(key)
