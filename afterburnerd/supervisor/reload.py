@@ -140,8 +140,9 @@ class Reloader:
 
     async def _retry(self) -> None:
         """The same configuration once more: what could not be had of it may be there by now."""
-        if self._quic.trouble:
-            self._quic.configure(self.config)
+        trouble = bool(self._quic.trouble)
+        self._quic.configure(self.config)  # what was closed by command is dialled again, too
+        if trouble:
             self._board.follow()
         if not self._board.exporter_trouble:
             return

@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from afterburnerd.abi import control
 from afterburnerd.lab.transactions import SHAPES, Maker
 from tests import netns
 from tests.system.daemonrig import PORT, Daemon
@@ -119,7 +120,7 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Prometheus]]:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Prometheus, Daemon]]:
     directory = tmp_path_factory.mktemp("prometheus")
     (directory / "dialling").mkdir()
     with (
@@ -134,7 +135,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Pr
         other.start()
         with Prometheus(rig.near, directory) as server:
             server.wait(lambda: server.query('up{job="afterburner"} == 1'), "the first scrape")
-            yield daemon, server
+            yield daemon, server, other
 
 
 def send(daemon: Daemon, maker: Maker) -> None:
@@ -166,14 +167,17 @@ def dashboard_queries() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.bpf
-def test_every_query_of_rules_and_dashboard_finds_data(world: tuple[Daemon, Prometheus]) -> None:
-    daemon, server = world
+def test_every_query_of_rules_and_dashboard_finds_data(world: tuple[Daemon, Prometheus, Daemon]) -> None:
+    daemon, server, other = world
     maker = Maker(7)
     missing = [(what, expression, "") for what, expression in rule_queries()] + dashboard_queries()
     count = len(missing)
     assert count > 100
     until = time.monotonic() + 90
     while missing and time.monotonic() < until:
+        with other.client() as asked:  # another adoption at either end, for histograms of adoptions have no quantile without
+            asked.ask(control.CloseRequest(connection="peer"), control.Accepted)
+        assert other.reload().ok  # it is dialled again
         for _ in range(10):
             send(daemon, maker)
             time.sleep(0.1)
@@ -190,8 +194,8 @@ def has_data(result: list[tuple[dict[str, str], float]], legend: str) -> bool:
     return bool(numbers)
 
 
-def test_prometheus_takes_the_page_and_the_rules_as_they_are(world: tuple[Daemon, Prometheus]) -> None:
-    _, server = world
+def test_prometheus_takes_the_page_and_the_rules_as_they_are(world: tuple[Daemon, Prometheus, Daemon]) -> None:
+    _, server, _ = world
     (target,) = server.get("/api/v1/targets")["activeTargets"]
     assert (target["health"], target["lastError"]) == ("up", "")
     server.wait(lambda: all(r["lastEvaluation"] > "2000" for r in rules(server)), "rules to be evaluated")
@@ -204,8 +208,8 @@ def rules(server: Prometheus) -> list[dict[str, Any]]:
     return [rule for group in server.get("/api/v1/rules")["groups"] for rule in group["rules"]]
 
 
-def test_figures_agree_with_what_was_sent(world: tuple[Daemon, Prometheus]) -> None:
-    daemon, server = world
+def test_figures_agree_with_what_was_sent(world: tuple[Daemon, Prometheus, Daemon]) -> None:
+    daemon, server, _ = world
     before = daemon.rule("tpu", "decoded"), daemon.rule("tpu", "malformed")
     maker = Maker(8)
     for _ in range(20):
@@ -223,15 +227,15 @@ def test_figures_agree_with_what_was_sent(world: tuple[Daemon, Prometheus]) -> N
 
 
 @pytest.mark.bpf
-def test_what_is_wanted_is_what_is_served(world: tuple[Daemon, Prometheus]) -> None:
+def test_what_is_wanted_is_what_is_served(world: tuple[Daemon, Prometheus, Daemon]) -> None:
     """Or the alert about queues that are not served could never fire."""
-    _, server = world
+    _, server, _ = world
     assert [v for _, v in server.query("afterburner_interface_queues_wanted")] == [1.0]
     assert [v for _, v in server.query('sum(afterburner_queue_mode{state!="closed"})')] == [1.0]
 
 
-def test_a_killed_data_plane_raises_its_alert(world: tuple[Daemon, Prometheus]) -> None:
-    daemon, server = world
+def test_a_killed_data_plane_raises_its_alert(world: tuple[Daemon, Prometheus, Daemon]) -> None:
+    daemon, server, _ = world
 
     def firing() -> set[str]:
         return {a["labels"]["alertname"] for a in server.get("/api/v1/alerts")["alerts"] if a["state"] == "firing"}

@@ -316,6 +316,11 @@ def test_dial_and_close_by_command(tmp_path: Path) -> None:
         both.client.wait(lambda: [c.name for c in connections(both.client).connections] == ["peer"], "it to be gone")
         with both.client.client() as daemon, pytest.raises(control.ControlError, match="no connection"):
             daemon.ask(control.SendRequest(connection="by-hand", data=b"x"), control.Accepted)
+        with both.client.client() as daemon:
+            daemon.ask(control.CloseRequest(connection="peer"), control.Accepted)
+        both.client.wait(lambda: not connections(both.client).connections, "the configured one to be closed")
+        assert both.client.reload().ok  # of the same configuration
+        both.wait_open()
 
 
 def test_a_datagram_by_command(both_at_rest: Two) -> None:

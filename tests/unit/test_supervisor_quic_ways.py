@@ -136,11 +136,15 @@ async def test_a_change_is_told_to_whoever_goes_there() -> None:
     for number, host in ((1, PEER), (2, PEER), (3, OTHER)):
         world.find(number, host)
     await settle()
+    first = [(number, way(PEER).mac) for number in (1, 2, 3)]
+    assert sorted(world.moved) == first, "who was adopted while it was looked for has to hear of it too"
+    world.moved.clear()
     following = asyncio.create_task(world.ways.follow())
     for paths, told in (
         ((way(PEER), way(OTHER)), []),  # as before
         ((way(PEER, mac=b"\x04" * 6), way(OTHER)), [(1, b"\x04" * 6), (2, b"\x04" * 6)]),
-        ((way(PEER, mac=b"\x06" * 6, reason=next(iter(Reason))),), []),  # not usable: the engine keeps what it has
+        # Not usable: what follows from that is for those who hear of it.
+        ((way(PEER, mac=b"\x06" * 6, reason=next(iter(Reason))),), [(1, b"\x06" * 6), (2, b"\x06" * 6)]),
     ):
         world.watcher.facts = Facts(*paths)
         world.watcher.news.put_nowait(None)
