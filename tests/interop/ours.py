@@ -76,6 +76,13 @@ class Ours:
         """Every connection is over, and known to be."""
         self.daemon.wait(lambda: not self.connections(), "all connections to be closed")
 
+    def close_all(self) -> None:
+        """What a client that was killed has left here."""
+        with self.daemon.client() as asked:
+            for connection in self.connections():
+                asked.ask(control.CloseRequest(connection=str(connection.number)), control.Accepted)
+        self.wait_none()
+
     def kill_plane(self, meanwhile: Callable[[], object] = bool) -> None:
         """By SIGKILL; `meanwhile` is done before its successor can be there."""
         pid = self.daemon.plane_pid()

@@ -175,7 +175,9 @@ def test_every_query_of_rules_and_dashboard_finds_data(world: tuple[Daemon, Prom
     assert count > 100
     until = time.monotonic() + 90
     while missing and time.monotonic() < until:
-        with other.client() as asked:  # another adoption at either end, for histograms of adoptions have no quantile without
+        with (
+            other.client() as asked
+        ):  # another adoption at either end, for histograms of adoptions have no quantile without
             asked.ask(control.CloseRequest(connection="peer"), control.Accepted)
         assert other.reload().ok  # it is dialled again
         for _ in range(10):
