@@ -48,9 +48,6 @@ class Adoptions:
         self._chores = chores
         self._waiting: dict[int, tuple[Shake, KernelPort]] = {}  # complete, and something is not known yet
         self._owners: dict[int, KernelPort] = {}  # of connections
-        self._migrated: set[int] = (
-            set()
-        )  # connections whose peer has another address, to which the way is not known yet
         self._sharing = asyncio.Lock()
 
     # --- what endpoints tell ---
@@ -104,7 +101,6 @@ class Adoptions:
         now = clock()
         for number in list(self._waiting):
             self._completed(*self._waiting.pop(number), now)
-        self._tell_migrated()
 
     async def _share(self, shake: Shake, port: KernelPort) -> None:
         """The kernel's way to this peer is not that of the rings: from here on the worker has half of the port."""
@@ -147,18 +143,10 @@ class Adoptions:
         if port is not None:
             self._ways.forget(connection.number)
             self._ways.find(connection.number, connection.remote[0], port)
-            self._migrated.add(connection.number)
-            self._tell_migrated()
-
-    def _tell_migrated(self) -> None:
-        """Until the kernel's way is known the engine answers to where the packets come from."""
-        for number in list(self._migrated):
-            way = self._ways.of(number)
-            if way is not None:
-                self._migrated.discard(number)
-                self.moved(number, way)
+            # One that is not known yet is told when it is; until then the engine answers to where the packets come from.
+            if (way := self._ways.of(connection.number)) is not None:
+                self.moved(connection.number, way)
 
     def closed(self, number: int) -> None:
         self._ways.forget(number)
         self._owners.pop(number, None)
-        self._migrated.discard(number)

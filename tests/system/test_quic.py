@@ -371,14 +371,21 @@ class Peer:
             time.sleep(0.0005)
 
 
+def dialled(rig: netns.Pair, daemon: Daemon) -> tuple[Peer, Plain]:
+    """A client of aioquic's whose handshake with our listener is confirmed."""
+    daemon.wait(lambda: bool(connections(daemon).listeners), "the listener")
+    plain = Plain.client(time.monotonic())
+    assert plain.connection is not None
+    far = Peer(rig, plain)
+    plain.connection.connect(far.address, time.monotonic())
+    far.until(lambda: plain.connection is not None and plain.connection._handshake_confirmed)
+    return far, plain
+
+
 def test_aioquic_as_the_client(tmp_path: Path) -> None:
     with netns.pair() as rig, Daemon(rig, tmp_path, QUIC + LISTEN) as daemon:
-        daemon.wait(lambda: bool(connections(daemon).listeners), "the listener")
-        plain = Plain.client(time.monotonic())
+        far, plain = dialled(rig, daemon)
         assert plain.connection is not None
-        far = Peer(rig, plain)
-        plain.connection.connect(far.address, time.monotonic())
-        far.until(lambda: plain.connection is not None and plain.connection._handshake_confirmed)
         for n in range(10):
             plain.connection.send_stream_data(2 + 4 * n, b"transaction %d" % n, end_stream=True)
         far.until(lambda: daemon.value("worker", "quic_streams_received") == 10)
@@ -389,12 +396,8 @@ def test_aioquic_as_the_client(tmp_path: Path) -> None:
 def test_a_client_that_moves_to_another_host_of_the_link_is_followed(tmp_path: Path) -> None:
     """Another MAC address, which no route tells before the path is validated: a challenge to the old one would be lost."""
     with netns.pair() as rig, Daemon(rig, tmp_path, QUIC + LISTEN) as daemon:
-        daemon.wait(lambda: bool(connections(daemon).listeners), "the listener")
-        plain = Plain.client(time.monotonic())
+        far, plain = dialled(rig, daemon)
         assert plain.connection is not None
-        far = Peer(rig, plain)
-        plain.connection.connect(far.address, time.monotonic())
-        far.until(lambda: plain.connection is not None and plain.connection._handshake_confirmed)
         other = f"{rig.far.name}-2"
         netns.run("ip", "netns", "add", other)
         try:
