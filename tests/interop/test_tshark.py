@@ -145,24 +145,26 @@ def records(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def broken(clean: Run, path: Path, change: int, mask: int, first: bool) -> list[tshark.Packet]:
-    """The capture with one byte of the payload of its last (or first) data packet of the client changed."""
+def broken(clean: Run, path: Path, change: int, mask: int, first: bool) -> tuple[int, list[tshark.Packet]]:
+    """One byte of the payload of the client's last (or first) data packet changed: its datagram, and the faults then."""
     data = bytearray(clean.path.read_bytes())
     wanted = [packet for packet in clean.packets if packet.kind == "1rtt" and "STREAM" in packet]
     packet = wanted[0 if first else -1]
     offset, length = records(bytes(data))[packet.datagram - 1]
     data[offset + (ETHERNET_IPV4_UDP if change >= 0 else length) + change] ^= mask
     path.write_bytes(data)
-    found = tshark.faults(tshark.read(path, *clean.keylogs, port=PORT))
-    assert {fault.datagram for fault in found} == {packet.datagram}
-    return found
+    return packet.datagram, tshark.faults(tshark.read(path, *clean.keylogs, port=PORT))
 
 
-def test_a_changed_byte_is_a_fault(clean: Run, tmp_path: Path) -> None:
-    broken(clean, tmp_path / "changed.pcap", -1, 0x01, first=False)  # of the tag
-    broken(clean, tmp_path / "body.pcap", 30, 0x80, first=True)
+@pytest.mark.parametrize(("change", "mask", "first"), [(-1, 0x01, False), (30, 0x80, True)], ids=["tag", "body"])
+def test_a_changed_byte_is_a_fault(clean: Run, tmp_path: Path, change: int, mask: int, first: bool) -> None:
+    changed, found = broken(clean, tmp_path / "changed.pcap", change, mask, first)
+    assert {fault.datagram for fault in found} == {changed}
 
 
-def test_what_is_no_quic_is_a_fault(clean: Run, tmp_path: Path) -> None:
-    (found,) = broken(clean, tmp_path / "foreign.pcap", 0, 0xFF, first=False)[:1]
-    assert found.faults
+@pytest.mark.parametrize("mask", [0xFF, 0x80, 0x40, 0x1F, 0x04], ids=hex)
+def test_what_is_no_quic_is_a_fault(clean: Run, tmp_path: Path, mask: int) -> None:
+    """tshark takes a foreign first byte for a new version, connection or key phase, and then loses what follows as well."""
+    changed, found = broken(clean, tmp_path / "foreign.pcap", 0, mask, first=False)
+    assert found and found[0].faults
+    assert min(fault.datagram for fault in found) == changed
