@@ -20,6 +20,7 @@ import hypothesis
 import pytest
 
 from afterburnerd.abi import shm
+from tests.again import Again
 from tests.capability import bpf_refusal
 
 SAID = os.environ.get("AFTERBURNER_SEED") or "1"
@@ -40,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.option.hypothesis_seed is None:  # hypothesis draws from the same seed
         config.option.hypothesis_seed = SEED
+    config.pluginmanager.register(Again(), "again")
 
 
 def pytest_report_header() -> str:
