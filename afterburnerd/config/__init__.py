@@ -1,6 +1,8 @@
 """The configuration: what can be set, how it is read, and what changes when it is read again.
 
-    model.py     the keys: frozen structs with type, default, help and reload class         (data)
+    key.py       what a key is made of: help, reload class, limits; the kinds that keys share
+    tables/      the keys: frozen structs, a file for each concept                         (data)
+    model.py     the tables put together                                                   (data)
     schema.py    the model read back: sections, keys, what a key accepts in words
     locate.py    key path -> line of a TOML text
     load.py      files -> Config, or every problem with file, line, key path and a suggestion

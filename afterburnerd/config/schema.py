@@ -1,7 +1,7 @@
 """What the model knows about itself: every key with its type, default, help and reload class.
 
-`model.py` declares, this file reads the declarations back. Loader, diff, the generated reference and the shipped
-file all walk the tables below, so none of them has a list of keys of its own.
+`model.py` declares (by the files in `tables/`), this file reads the declarations back. Loader, diff, the generated
+reference and the shipped file all walk the tables below, so none of them has a list of keys of its own.
 
     Config --> Section "interface"  (a table)             --> Key "mode", Key "queues", ...
            `-> Section "capture"    (an array of tables)  --> Key "name", Key "port", ...

@@ -4,7 +4,7 @@
                   '-> apply --> in force (generation + 1)
                         '-fails-> the former one applied again, refused with the reason
 
-Each key says what its change takes (config/model.py): `live` keys are applied to what runs, `data-plane` keys end the data
+Each key says what its change takes (config/key.py): `live` keys are applied to what runs, `data-plane` keys end the data
 planes and start new ones, `restart` keys refuse the reload.
 """
 
