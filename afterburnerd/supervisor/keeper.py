@@ -6,7 +6,9 @@
 
 A process that ends is noticed by its pidfd at once. One that hangs is noticed by its heartbeat, which the loop writes
 into shared memory many thousand times a second: a heartbeat older than `watch.hang_ms` is a hang, unless the watcher
-itself was late, which says that the machine stood still and not the worker; then it looks again before it acts.
+itself was late, which says that the machine stood still and not the worker; then it looks again before it acts. An order
+excuses a silent heart only from the moment at which the worker has left its loop for it, which the worker says itself: one
+that hangs in its loop never comes to its orders.
 
 The XDP program stays attached throughout; frames of the fast path are dropped and counted until the queues are back.
 """
@@ -338,17 +340,21 @@ class Keeper:
                     if whom is plane:  # a process that took the place of the one that was meant has what was wanted
                         return "restart_config", why
                 watch.hang_ns = self.config.watch.hang_ms * 1_000_000
+                carries_out = self._carries_out(plane)  # before the heartbeat: who enters the loop again beats first
                 now = time.monotonic_ns()
                 beat = self.segment.get("worker", self.index, "heartbeat_ns")
                 hangs = watch.hangs(beat, now)
                 if watch.late_ns > watch.hang_ns:
                     late = f"{watch.late_ns / 1e6:.0f} ms"
                     say(messages.WORKER_STOLEN_TIME, worker=self.index, late=late)
-                # While it carries out an order its loop stands still by intention; the order has its own time limit.
-                if hangs and not plane.waiting:
+                if hangs and not carries_out:
                     return "restart_hung", f"{(now - beat) / 1e6:.0f} ms (watch.hang_ms = {self.config.watch.hang_ms})"
         finally:
             plane.ended.remove_done_callback(self._on_end)
+
+    def _carries_out(self, plane: Plane) -> bool:
+        """Its loop stands still by intention, for an order that it has taken up; the order has its own time limit."""
+        return plane.waiting and self.segment.get("worker", self.index, "state") != WorkerState.RUNNING
 
     def _on_end(self, _: asyncio.Future[str]) -> None:
         self._wake.set()
@@ -376,7 +382,7 @@ class Keeper:
             return True
         if not self.running:
             return now_ns - max(self.down_since_ns, excused_until_ns) <= recovery_ns
-        if self.plane is not None and self.plane.waiting:
+        if self.plane is not None and self._carries_out(self.plane):
             return True
         return now_ns - self.segment.get("worker", self.index, "heartbeat_ns") < silence_ns
 

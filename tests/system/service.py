@@ -82,11 +82,6 @@ class Service:
         self.configure(CONFIG)
 
     def start(self) -> None:
-        # An address that comes to be valid is news for the daemon: orders would be under way while a test does its mischief.
-        until(
-            lambda: not self.machine.run("ip", "addr", "show", "tentative").stdout,
-            "the kernel to be sure of its addresses",
-        )
         done = self.machine.run("systemctl", "start", UNIT, check=False)
         assert done.returncode == 0, done.stderr + self.log()
 

@@ -73,6 +73,20 @@ def test_a_hung_data_plane_is_killed_after_the_configured_time(rig: netns.Pair, 
 
 
 @pytest.mark.bpf
+def test_an_order_to_a_hung_data_plane_does_not_put_its_end_off(rig: netns.Pair, tmp_path: Path) -> None:
+    """It never comes to the order, which an address that comes is; the order's own limit of 5 s is not waited for."""
+    with Daemon(rig, tmp_path) as daemon:
+        pid = daemon.plane_pid()
+        os.kill(pid, signal.SIGSTOP)
+        netns.run("ip", "-n", rig.near.name, "addr", "add", "10.198.0.1/24", "dev", rig.near.ifname)
+        daemon.wait(lambda: daemon.plane_pid() not in (0, pid), "another data plane")
+        daemon.wait(lambda: daemon.state() == "serving", "serving")
+        assert daemon.value("daemon", "restart_hung") == 1, daemon.log()
+        assert "did not answer within" not in daemon.log()
+        daemon.receives()
+
+
+@pytest.mark.bpf
 def test_packets_are_dropped_and_counted_while_the_worker_is_down(rig: netns.Pair, tmp_path: Path) -> None:
     with Daemon(rig, tmp_path, rest="[watch]\nbackoff_min_ms = 3000\nbackoff_max_ms = 3000") as daemon:
         for _ in range(2):  # the second failure in a row makes it pause

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from afterburnerd.abi.description import Info
+from afterburnerd.abi.layout import WorkerState
 from afterburnerd.abi.segment import Segment
 from afterburnerd.config import Config
 from afterburnerd.plane import Plane
@@ -163,6 +164,31 @@ def test_orders_and_a_first_start_have_limits_of_their_own_and_failed_starts_do_
     assert not keeper.starting and not keeper.well(late, 5 * SECOND, 30 * SECOND)
     keeper.down_since_ns, keeper.failing = 0, False
     assert keeper.well(late, 5 * SECOND, 30 * SECOND)  # its heart stands still for the order's sake
+
+
+async def test_an_order_excuses_a_silent_heart_only_once_the_worker_has_left_its_loop_for_it(
+    keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.plane = plane = cast(Plane, Ended())
+    plane.waiting = True
+    looks = 0
+
+    async def doze(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 100:
+            keeper.segment.set("worker", 0, "state", WorkerState.RUNNING)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(keeper, "_doze", doze)
+    keeper.down_since_ns = 0
+    keeper.segment.set("worker", 0, "heartbeat_ns", time.monotonic_ns() - 60 * SECOND)
+    keeper.segment.set("worker", 0, "state", WorkerState.PAUSED)
+    assert keeper.well(time.monotonic_ns(), 5 * SECOND, 30 * SECOND)
+    counter, why = await asyncio.wait_for(keeper._until_it_fails(), 20)
+    assert counter == "restart_hung" and "watch.hang_ms = 500" in why
+    assert looks >= 100  # and so many found it carrying out the order
+    assert not keeper.well(time.monotonic_ns(), 5 * SECOND, 30 * SECOND)  # nor does the watchdog wait for the order
 
 
 class Ended:
