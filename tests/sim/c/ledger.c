@@ -339,6 +339,7 @@ static void tally(const struct world *w)
         for (uint32_t k = 0; k < sizeof(met) / sizeof(met[0]); k++)
             world_tally[11 + k] += met[k];
     }
+    world_tally[26] += w->end[1].watch.kinds[0x19];
 }
 
 /* ledger_settle: all is over. */

@@ -29,11 +29,11 @@ static void endless(int signal)
 static void tell(uint64_t seeds, uint64_t packets)
 {
     static const char *const tally[WORLD_TALLY] = {
-        "cids_low",    "cid_retired",   "reset_token", "key_update",     "migrated",    "pushed_back",
-        "stopped",     "reset",         "own_update",  "refused",        "held",        "net_lost",
-        "net_dark",    "net_full",      "net_big",     "net_duplicated", "net_damaged", "net_reordered",
-        "net_rebound", "spurious_loss", "duplicate",   "undecryptable",  "pto",         "congestion",
-        "resent",      "ecn_marked"};
+        "cids_low",    "cid_retired",   "reset_token",    "key_update",     "migrated",    "pushed_back",
+        "stopped",     "reset",         "own_update",     "refused",        "held",        "net_lost",
+        "net_dark",    "net_full",      "net_big",        "net_duplicated", "net_damaged", "net_reordered",
+        "net_rebound", "spurious_loss", "duplicate",      "undecryptable",  "pto",         "congestion",
+        "resent",      "ecn_marked",    "server_moved_on"};
 
     printf("seeds %llu\npackets %llu\n", (unsigned long long)seeds, (unsigned long long)packets);
     for (int i = 0; i < WATCH_KINDS; i++)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "must.h"
+#include "quic_conn.h"
 
 /* No pause in a run is as long: PTOs are a minute apart at most, darkness ends, an idle timeout is ten minutes. */
 #define PATIENCE (1800 * 1000 * NET_MS)
@@ -170,6 +171,19 @@ static bool transmit(struct world *w, struct end *e)
     return any;
 }
 
+/* A client that moves by itself takes another connection ID of its peer's for it, which then does the same (RFC 9000
+ * 9.5). The engine never moves by itself, so this is done to it. */
+static void change_cid(struct end *e)
+{
+    struct ab_quic_frame f = {.type = AB_QUIC_FRAME_RETIRE_CONNECTION_ID};
+
+    if (!ab_quic_conn_open(e->c) || e->c->control_count == AB_QUIC_CONTROL_MAX ||
+        ab_quic_slots_left(&e->q->slots) == 0 || !ab_quic_cids_rotate(&e->c->cids, &f.retire_cid.sequence))
+        return;
+    SIM_MUST(ab_quic_control_push(e->q, e->c, &f) == 0);
+    ab_quic_owe(e->q, e->c, AB_QUIC_OWED_PEER_CIDS);
+}
+
 bool world_act(struct world *w)
 {
     bool any = false;
@@ -195,6 +209,8 @@ bool world_act(struct world *w)
         w->next_rebind = w->now + rng_below(&w->rng, 500 * NET_MS);
         net_rebind(&w->net);
         w->port_in = w->port_out = 0;
+        if (!w->end[0].closed && w->net.port % 2)
+            change_cid(&w->end[0]);
         if (!w->end[0].closed) /* who says nothing cannot be found again behind a NAT */
             ab_quic_ping(w->end[0].q, w->end[0].c);
         SIM_TELL("%12.6f the client's port is %u\n", (double)w->now / 1e9, w->net.port);

@@ -172,7 +172,7 @@ void plan_finish(struct world *w);
 extern uint64_t world_kinds[WATCH_KINDS];
 extern uint64_t world_closes[8];
 extern uint64_t world_outcomes[8];
-enum { WORLD_TALLY = 26 };
+enum { WORLD_TALLY = 27 };
 extern uint64_t world_tally[WORLD_TALLY]; /* see main.c */
 
 #endif
