@@ -6,6 +6,7 @@
 
 #define REORDER_MIN 3   /* kPacketThreshold (RFC 9002 6.1.1) */
 #define REORDER_MAX 128 /* as far as it may grow with what was seen to come late */
+#define PROBES 2        /* of a timeout (RFC 9002 6.2.4: one or two); two survive the loss of one */
 
 /* ACKs gather for a quarter of the round trip, as Chromium's engine does it, and never for so long that a peer's
  * HyStart (RFC 9406: 4 ms) or a human would notice. */
@@ -289,7 +290,7 @@ static bool has_datagram(const struct ab_quic *q, const struct ab_quic_sent_pack
 void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 {
     struct ab_quic_sent *s = &c->sent;
-    uint32_t taken = 0;
+    uint32_t most = c->again.count ? 0 : PROBES, taken = 0;
 
     c->counts.ptos++;
     if (c->pto_count < 20)
@@ -297,10 +298,10 @@ void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
     /* Where all that we send is large, nothing comes back that could tell a loss: the probes have to be smaller. */
     if (ab_quic_mtu_pto(&c->mtu, c->pto_count, now))
         ab_quic_cc_set_mtu(&c->cc, c->mtu.size);
-    c->probes = 2; /* RFC 9002 6.2.4: one or two; two survive the loss of one */
-    /* A probe should carry what was not acknowledged yet. That moves to the queue of what goes again, without being
-     * called lost: the packet may still be acknowledged, and then measures the round trip. */
-    for (uint64_t pn = s->low; pn < s->next && taken < 2 && c->again.count == 0; pn++) {
+    c->probes = PROBES;
+    /* A probe should carry what was not acknowledged yet, each another packet's. That moves to the queue of what goes
+     * again, without being called lost: the packet may still be acknowledged, and then measures the round trip. */
+    for (uint64_t pn = s->low; pn < s->next && taken < most; pn++) {
         struct ab_quic_sent_packet *p = ab_quic_sent_at(&q->blocks, s, pn);
 
         if (p->state == AB_QUIC_SENT_OUTSTANDING && p->flags & AB_QUIC_SENT_ELICITING &&

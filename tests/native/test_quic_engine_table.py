@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path as File
 
-from afterburnerd.abi.layout import Path, QuicAdopt, QuicEvent, QuicEventKind, QuicRefusal, QuicRole, QuicSend
+from afterburnerd.abi.layout import (
+    QUIC_COMMAND_BYTES,
+    QUIC_EVENT_BYTES,
+    Path,
+    QuicAdopt,
+    QuicEvent,
+    QuicEventKind,
+    QuicRefusal,
+    QuicRole,
+    QuicSend,
+)
+from afterburnerd.abi.rings import Ring
 from afterburnerd.native import lib
 from tests.sim import seal, wire
 from tests.sim.hostile import LOCAL, LOCAL_PORT, MS, OURS, REMOTE, REMOTE_PORT, THEIRS, packed
+
+from .test_worker import Bench
 
 WARM = 4096  # connections that are held ready
 ROOM = 32 << 10  # bytes that each may cost
@@ -161,3 +176,18 @@ def test_deadlines_of_many_come_in_order() -> None:
         assert now < 3_600_000 * MS
     assert len(ended) == 256 and ended == sorted(ended)
     q.free()
+
+
+def test_a_workers_engine_has_all_its_pages_before_its_first_packet() -> None:
+    """Else the first packets that reach a new page wait for the kernel to find one: 5 ms for a large one."""
+
+    def resident() -> int:
+        return int(File("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    bench = Bench()
+    rings = Ring.create("commands", 64, QUIC_COMMAND_BYTES), Ring.create("events", 64, QUIC_EVENT_BYTES)
+    before = resident()
+    bench.worker.open_engine(rings[0].bytes, rings[1].bytes, messages=32768, seed=1)
+    grown = resident() - before
+    bench.worker.close()
+    assert grown > 32768 * 1280, f"{grown >> 20} MiB of at least 40"
