@@ -45,12 +45,14 @@ class Commands:
     def __init__(self) -> None:
         self.engines: dict[int, Engine] = {}  # by worker
         self._waiting: dict[int, deque[tuple[QuicCommand, bytes | bytearray]]] = {}  # by worker: behind a full ring
+        self._closing: set[int] = set()  # workers that close all they have: nothing begins there any more
         self._number = 0  # of the last command
         self.injects_dropped = 0
 
     def up(self, engine: Engine) -> None:
         self.engines[engine.worker] = engine
         self._waiting[engine.worker] = deque()
+        self._closing.discard(engine.worker)
 
     def down(self, worker: int) -> Engine | None:
         self._waiting.pop(worker, None)
@@ -61,8 +63,8 @@ class Commands:
         return any(self._waiting.values())
 
     def takes(self, worker: int) -> bool:
-        """There is an engine, and nothing waits for it."""
-        return worker in self.engines and not self._waiting[worker]
+        """There is an engine that goes on, and nothing waits for it."""
+        return worker in self.engines and not self._waiting[worker] and worker not in self._closing
 
     def offer(self, worker: int, connection: Connection, kind: QuicCommandKind, body: bytearray) -> Engine | None:
         """Writes a command to an engine that `takes`. Returns the engine; None: its ring is full, and nothing waits."""
@@ -115,7 +117,8 @@ class Commands:
             )
 
     def close_all(self, code: int = 0, reason: str = "") -> None:
-        """Every worker closes all its connections, and adopts no more."""
+        """Every worker closes all its connections, and adopts no more: the next process will."""
+        self._closing |= self.engines.keys()
         for engine in self.engines.values():
             self._put(
                 engine, self._next(0, QuicCommandKind.CLOSE_ALL, code=code, flags=1), reason.encode()[:REASON_MAX]

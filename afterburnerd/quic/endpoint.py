@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -35,6 +36,7 @@ from .wire import (
     FOREIGN,
     INITIAL,
     INITIAL_MIN,
+    RESET_MIN,
     is_short,
     parse_long,
     split,
@@ -180,6 +182,15 @@ class Endpoint:
             before = shake.state
             self.outgoing += [Outgoing(data, shake.remote) for data in shake.abort(now, code, reason)]
             self._over(shake, before, now)
+
+    def reset(self, cids: Iterable[bytes], remote: Address) -> None:
+        """Nobody has the keys of a connection any more: its peer is told without being asked, in the smallest datagram that
+        there is, so that whoever does not know it either has no answer to it."""
+        for cid in cids:
+            answer = stateless_reset(self.realm.mint.token(cid), RESET_MIN + 1)
+            assert answer is not None
+            self.counts["reset_sent"] += 1
+            self.outgoing.append(Outgoing(answer, remote))
 
     def ended(self, number: int, now: float, *, is_server: bool) -> None:
         """A connection that was complete is gone; its connection IDs are the caller's to bury."""

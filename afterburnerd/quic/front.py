@@ -7,7 +7,8 @@
 
 One encryptor per key holds by structure: `_update_traffic_key` is where TLS hands over the 1-RTT secrets, and they are not
 installed but kept. aioquic then has no 1-RTT key to build a packet with, so HANDSHAKE_DONE, NEW_CONNECTION_ID and session
-tickets stay unsent in its state, and belong to the engine. 1-RTT packets of the peer are not shown to it (wire.split).
+tickets stay unsent in its state, and belong to the engine. 1-RTT packets of the peer are not shown to it (wire.split). Only the
+last packet of a connection that no engine was ever given is sealed here (`close_unexported`).
 
 This file and hello.py know what is private to aioquic, whose version is pinned for that reason. What they rely on is listed
 in tests/unit/quic/test_contract.py, which fails loudly where another version differs.
@@ -267,6 +268,15 @@ class Front(QuicConnection):
         """Client: HANDSHAKE_DONE has come to the engine, so Initial and Handshake keys go (RFC 9001 4.9.2)."""
         if not self._handshake_confirmed and self._handshake_complete:
             self._confirm_handshake()
+
+    def close_unexported(self, code: int, reason: str) -> None:
+        """CONNECTION_CLOSE, in all packets that the peer may be able to open: after a complete handshake that is a 1-RTT packet,
+        for a server confirms with its completion and has no other key then. Whose secrets were exported has none here."""
+        if self.complete and self.secrets is not None and self.secrets.complete():
+            self._cryptos[Epoch.ONE_RTT].send.setup(
+                cipher_suite=self.secrets.suite, secret=self.secrets.send, version=VERSION_1
+            )
+        self.close(code, 0, reason)
 
     def wipe(self) -> None:
         """Forgets the 1-RTT secrets: the engine has them."""

@@ -45,7 +45,7 @@ from .connection import Connection, Step
 from .dial import Dial
 from .endpoint import TOMBSTONE_SECONDS, Endpoint, Realm
 from .export import NotExportable, export
-from .news import Closed, Confirmed, Done, Migrated, News, Opened, Other, Refused, StreamOpened
+from .news import DIED, Closed, Confirmed, Done, Migrated, News, Opened, Other, Refused, StreamOpened
 from .shake import Shake, State, Why
 from .tickets import CryptoViolation
 from .tokens import Address, unpacked
@@ -55,6 +55,7 @@ STOCK_MAX: Final = 8  # that one CIDS_LOW is answered with
 # A client's engine repeats nothing before the handshake is confirmed (RFC 9002 6.2.1), so a server that died in between would
 # be noticed by the idle timeout only. A live one confirms within a round trip and repeats it; as long as a handshake may take.
 CONFIRM_SECONDS: Final = 4.0
+RESETS_EACH: Final = 2  # stateless resets for a connection that died with its worker
 INTERNAL_ERROR: Final = 0x01
 CONNECTION_REFUSED: Final = 0x02
 TRANSPORT_PARAMETER_ERROR: Final = 0x08
@@ -87,15 +88,24 @@ class Handover:
         self.commands.up(engine)
 
     def engine_down(self, worker: int, now: float) -> list[Connection]:
-        """A worker has died: all that it may have sealed a packet of is lost. HELD connections wait for the next."""
+        """A worker has died: all that it may have sealed a packet of is lost, of which its peers are told. HELD connections wait
+        for the next."""
         engine = self.commands.down(worker)
         lost = [c for c in self.connections.values() if c.engine is engine and engine is not None]
         for connection in lost:
-            self._gone(connection, now, None, reason="the data plane died", buried=False)
+            self._reset(connection)
+            self._gone(connection, now, None, reason=DIED, buried=False)
         for connection in self.connections.values():
             if connection.step is Step.HELD and connection not in self._held:
                 self._held.append(connection)
         return lost
+
+    def _reset(self, connection: Connection) -> None:
+        """A peer believes the token of the connection ID that it sends to (RFC 9000 10.3.1), which is the first that it has not
+        retired, or the one after it. A client's first one has no token, so most servers wait for their idle timeout."""
+        used = sorted(connection.cids)[:RESETS_EACH]
+        if used and (used[0] or not connection.is_client):
+            connection.endpoint.reset([connection.cids[seq] for seq in used], connection.remote)
 
     # --- step 1 to 2 ---
 
@@ -170,6 +180,20 @@ class Handover:
             self.commands.put(
                 connection, QuicCommandKind.CLOSE, reason.encode()[:REASON_MAX], code=code, flags=int(is_app)
             )
+
+    def close_unexported(self, now: float, code: int = 0, reason: str = "") -> None:
+        """Those that no engine was given, so that nobody has to be waited for."""
+        for connection in [c for c in self.connections.values() if c.engine is None]:
+            self._refuse(connection, now, code, reason)
+
+    def close_adopted(self, code: int = 0, reason: str = "") -> None:
+        """All that engines have: `adopted` ends when they have told so. What is HELD waits for the next worker."""
+        self.commands.close_all(code, reason)
+
+    @property
+    def adopted(self) -> bool:
+        """Some engine has a connection, or is about to."""
+        return any(c.engine is not None for c in self.connections.values())
 
     def inject(self, number: int, datagram: bytes, remote: Address, tos: int = 0) -> None:
         """A 1-RTT datagram that reached a kernel socket."""
@@ -355,9 +379,10 @@ class Handover:
     # --- ends ---
 
     def _refuse(self, connection: Connection, now: float, code: int, reason: str) -> None:
-        """The engine never had it, and nobody else can seal a 1-RTT packet. A server's peer learns it by a stateless reset
-        when it sends. A client tells it in a Handshake packet, which a server that was quick to confirm cannot open any
-        more; that one waits for its idle timeout. So bounds are checked before a handshake begins, and this is rare."""
+        """No engine has it. One that was never EXPORTED is closed by a packet of ours (`Front.close_unexported`). Of one that an
+        engine refused nobody has the keys: a server's peer learns it by a stateless reset when it sends; a client tells it in
+        a Handshake packet, which a server that was quick to confirm cannot open any more, and that one waits for its idle
+        timeout. So bounds are checked before a handshake begins, and this is rare."""
         if connection.shake is not None and connection.shake.state is State.COMPLETE:
             connection.endpoint.abort(connection.number, now, code, reason)
         self._gone(connection, now, None, code, reason=reason, buried=False)

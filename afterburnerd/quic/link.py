@@ -8,7 +8,7 @@ connection, in 0-RTT where the server's ticket allows it. So a message has exact
 acknowledged, it was given up here (no room, too old, too often, the link is closed), or it still waits. At the server it may have
 arrived before the connection died: Solana transactions are idempotent by signature. DATAGRAMs are not repeated.
 
-After the death of a data plane there is no pause, for the peer did nothing wrong; after failures of the peer's the pause
+After the death or restart of a data plane there is no pause, for the peer did nothing wrong; after failures of the peer's the pause
 doubles from 100 ms to 5 s, and starts over once a connection has held for a while. Sans-I/O, time is a parameter.
 """
 
@@ -202,7 +202,7 @@ class Link:
                 self._give(message, give)
 
     def ended(self, now: float, *, ours: bool = False) -> None:
-        """The connection, or the attempt at one, is over. `ours`: our data plane died, so there is no pause."""
+        """The connection, or the attempt at one, is over. `ours`: our data plane died or restarts, so there is no pause."""
         if self.state is State.CLOSED:
             return
         if self.state is State.OPEN and now - self.opened_at >= STEADY:

@@ -10,6 +10,10 @@ import msgspec
 from ..abi.layout import Path, QuicClose, QuicClosed, QuicEvent, QuicOutcome
 from .connection import Connection
 
+# Reasons of ours for a connection's end.
+DIED = "the data plane died"
+RESTARTS = "the data plane restarts"
+
 
 class Opened(msgspec.Struct, frozen=True):
     """ROUTED: messages may be given to the engine, in the order of `send`."""
@@ -59,6 +63,11 @@ class Closed(msgspec.Struct, frozen=True):
     frame_type: int
     reason: str
     last: QuicClosed | None  # what the engine counted
+
+    @property
+    def ours(self) -> bool:
+        """By no fault of the peer's: our data plane is, or will be, another one."""
+        return (self.by, self.reason) in ((None, DIED), (QuicClose.LOCAL, RESTARTS))
 
 
 class Other(msgspec.Struct, frozen=True):

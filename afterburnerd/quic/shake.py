@@ -151,7 +151,7 @@ class Shake:
             return []
         datagrams: list[bytes] = []
         if front.ended is None and (front.is_client or front.started):
-            front.close(code, 0, reason)
+            front.close_unexported(code, reason)
             datagrams = [data for data, _ in front.datagrams_to_send(now)]
         self._fail(Failure(Why.ABORTED, code, reason))
         return datagrams

@@ -35,6 +35,7 @@ from afterburnerd.quic.endpoint import Realm
 from afterburnerd.quic.front import FrontSettings
 from afterburnerd.quic.handover import Handover
 from afterburnerd.quic.identity import Identity, IdentityError
+from afterburnerd.quic.news import RESTARTS
 from afterburnerd.quic.params import Params
 from afterburnerd.quic.port import KernelPort
 from afterburnerd.quic.trace import Settings as TraceSettings
@@ -56,7 +57,7 @@ from afterburnerd.supervisor.seat import Seat
 
 FAST = 0.001  # seconds between two turns while commands wait for room in a ring
 SLOW = 0.02
-CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections at the end
+CLOSE_SECONDS = 0.5  # for CONNECTION_CLOSE of all connections before their workers end
 
 
 class QuicService(QuicOff):
@@ -188,13 +189,25 @@ class QuicService(QuicOff):
         self._stopping = True
         parts = self.parts
         parts.links.close_all()
+        parts.handover.close_unexported(clock(), 0, "shutting down")
         parts.ports.abort_all("shutting down")
-        parts.handover.commands.close_all(0, "shutting down")
+        parts.handover.close_adopted(0, "shutting down")
+        await self._all_closed()
+        self._chores.cancel()
+
+    async def leave(self) -> None:
+        """Links are dialled again meanwhile, and what is complete before the next workers are there waits for them."""
+        if self._parts is None or self._stopping:
+            return
+        self._parts.handover.close_adopted(0, RESTARTS)
+        await self._all_closed()
+
+    async def _all_closed(self) -> None:
         until = clock() + CLOSE_SECONDS
-        while parts.handover.connections and clock() < until:
+        while self.parts.handover.adopted and clock() < until:
             self._turn(clock())
             await asyncio.sleep(FAST)
-        self._chores.cancel()
+        self.parts.ports.flush()
 
     def close(self) -> None:
         """No worker lives any more."""
@@ -262,6 +275,7 @@ class QuicService(QuicOff):
             return
         now = clock()
         if is_up:
+            self._parts.adoptions.refresh()
             self._parts.handover.engine_up(seat)
         else:
             self._parts.handover.engine_down(seat.worker, now)

@@ -131,6 +131,12 @@ class Adoptions:
             connection.path = msgspec.structs.replace(path, generation=path.generation + 1)
             self._handover.commands.put(connection, QuicCommandKind.PATH, connection.path.pack())
 
+    def refresh(self) -> None:
+        """A worker has come: what waits for one goes by its ways as they are now, which may be of other queues or sockets."""
+        for connection in list(self._handover.connections.values()):
+            if connection.engine is None and (way := self._ways.of(connection.number)) is not None:
+                self.moved(connection.number, way)
+
     async def _move_to_socket(self, number: int, way: Way, port: KernelPort) -> None:
         async with self._sharing:
             await self._paths.share(port)

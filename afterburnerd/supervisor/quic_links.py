@@ -288,12 +288,11 @@ class Links:
         self._early.pop(number, None)
         link = self._of.pop(number, None)
         if link is not None and link.number == number:
-            ours = news.by is None and news.connection.is_client and news.reason == "the data plane died"
             how = news.by.name.lower() if news.by is not None else "never adopted, or its worker died"
             reason = f"{how}, code {news.code:#x}" + (f": {news.reason}" if news.reason else "")
             if link.state is not LinkState.CLOSED:
                 say(messages.QUIC_LOST, name=link.name, reason=reason)
-            link.ended(now, ours=ours)
+            link.ended(now, ours=news.ours)
             self._rest(link)
             self._chores.wake()
 

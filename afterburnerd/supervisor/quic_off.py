@@ -41,6 +41,9 @@ class QuicOff:
     async def run(self) -> None:
         """For the daemon's life."""
 
+    async def leave(self) -> None:
+        """Before all workers are replaced on purpose: peers are told, within a bound."""
+
     async def stop(self) -> None:
         """Before the workers end."""
 

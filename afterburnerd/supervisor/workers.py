@@ -235,6 +235,7 @@ class Workers:
     async def restart(self) -> None:
         """Ends every data plane and starts the ones of the new configuration. The XDP program stays attached."""
         await self.let_go()
+        await self._quic.leave()
         self._keeping = []
         self._device.facts = self._facts  # a change of the interface may still be waiting for its turn, behind us
         restarts = {k.index: (k.restarts, k.last_failure) for k in self.keepers}

@@ -206,6 +206,27 @@ def test_a_supervisor_that_dies_is_followed_by_new_connections(tmp_path: Path) -
         both.wait_acknowledged()
 
 
+def test_a_data_plane_that_a_reload_restarts_closes_its_connections_and_dials_anew(tmp_path: Path) -> None:
+    """The other end knows why at once, and does not keep its half until the idle timeout."""
+    with two(tmp_path) as both:
+        first = both.wait_open()
+        for mine, other in ((both.server, both.client), (both.client, both.server)):
+            both.send(b"before")
+            mine.write_config(memory="frames = 1024\nring = 512")
+            result = mine.reload()
+            assert result.ok and result.data_plane_restarted
+            both.send(b"after")
+            both.client.wait(
+                lambda before=first.number: state(both.client) == "open" and peer(both.client).number > before,
+                "a new connection",
+            )
+            first = peer(both.client)
+            both.wait_acknowledged()
+            assert "local, code 0x0: the data plane restarts" in mine.log() or mine is both.server
+            other.wait(lambda other=other: len(connections(other).connections) == 1, "the former one to be gone", 5)
+        assert "peer, code 0x0: the data plane restarts" in both.client.log()
+
+
 def test_reload_adds_and_removes(tmp_path: Path) -> None:
     with two(tmp_path) as both:
         both.wait_open()
@@ -447,3 +468,25 @@ def test_aioquic_as_the_server_resumes_with_0rtt(tmp_path: Path) -> None:
             (done,) = plain.got(events.HandshakeCompleted)
             assert done.session_resumed and done.early_data_accepted
             far.until(lambda: peer(daemon).waiting == 0)
+
+
+LONG_PAUSE = "[watch]\nbackoff_min_ms = 60000\nbackoff_max_ms = 60000\n"
+
+
+def test_a_connection_that_no_worker_has_taken_is_closed_at_the_end(tmp_path: Path) -> None:
+    with netns.pair() as rig, Daemon(rig, tmp_path, QUIC + LISTEN, rest=LONG_PAUSE) as daemon:
+        pid = daemon.plane_pid()
+        os.kill(pid, signal.SIGKILL)
+        daemon.wait(lambda: daemon.plane_pid() not in (0, pid), "another data plane")
+        os.kill(daemon.plane_pid(), signal.SIGKILL)
+        daemon.wait(lambda: daemon.state() != "serving", "it to be gone")
+        plain = Plain.client(time.monotonic())
+        assert plain.connection is not None
+        far = Peer(rig, plain)
+        plain.connection.connect(far.address, time.monotonic())
+        far.until(lambda: bool(plain.got(events.HandshakeCompleted)))
+        far.until(lambda: bool(connections(daemon).connections))
+        assert daemon.stop() == 0
+        far.until(lambda: bool(plain.got(events.ConnectionTerminated)))
+        (ended,) = plain.got(events.ConnectionTerminated)
+        assert (ended.error_code, ended.reason_phrase) == (0, "shutting down")

@@ -54,7 +54,11 @@ def test_what_has_no_room_waits_and_all_behind_it_too() -> None:
     commands.pump()
     assert ring.bodies() == [b"0", b"1", b"2", b"3", b"4", b"5", b"bye"] and not commands.waiting
     numbers = [command.number for command, _ in ring.taken]
-    assert numbers == sorted(set(numbers)) and commands.takes(0)
+    assert numbers == sorted(set(numbers))
+    assert not commands.takes(0)  # it closes all it has, and adopts no more
+    commands.down(0)
+    commands.up(ring)
+    assert commands.takes(0)
 
 
 def test_an_offer_does_not_wait() -> None:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 
 import pytest
+from aioquic.quic import events
 from aioquic.quic.packet import QuicPacketType
 
 from afterburnerd.abi.layout import Path, QuicClose, QuicCommandKind, QuicEvent, QuicEventKind, QuicOutcome
@@ -14,6 +15,7 @@ from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.connection import Step
 from afterburnerd.quic.dial import Target
 from afterburnerd.quic.handover import CONFIRM_SECONDS, STOCK
+from afterburnerd.quic.news import RESTARTS
 from afterburnerd.quic.tokens import packed_mapped
 from afterburnerd.quic.wire import is_short
 
@@ -132,6 +134,70 @@ def test_a_held_connection_that_no_worker_takes_ends_with_its_idle_timeout() -> 
     assert client.closed[0].by is QuicClose.IDLE and connection.number not in client.endpoint.shakes
     client.start_worker()
     assert net.run(lambda: 1 in client.fates, seconds=10)
+
+
+@pytest.mark.parametrize("of_client", [True, False], ids=["client", "server"])
+def test_what_no_worker_has_taken_is_closed_by_a_packet_of_ours(of_client: bool) -> None:
+    """Nobody has to be waited for: the secrets are still here, and go with the packet."""
+    ours, theirs = life("stand-in", of_client=of_client), Plain() if of_client else Plain.client(100.0)
+    if theirs.connection is not None:
+        theirs.connection.connect(SERVER, 100.0)
+    net = Network(ours, theirs) if of_client else Network(theirs, ours)
+    assert net.run(lambda: ours.step() is Step.HELD and bool(theirs.got(events.HandshakeCompleted)))
+    (connection,) = ours.connections.values()
+    front = connection.shake.front if connection.shake is not None else None
+    if ours.link is not None:
+        ours.link.close()
+    ours.handover.close_unexported(net.now, 0, "shutting down")
+    assert not ours.handover.connections and not ours.handover.adopted
+    assert front is not None and not vars(front), "the secrets are kept"
+    assert net.run(lambda: bool(theirs.got(events.ConnectionTerminated)), seconds=1)
+    (ended,) = theirs.got(events.ConnectionTerminated)
+    assert (ended.error_code, ended.reason_phrase) == (0, "shutting down")
+    before = len(net.wire)
+    net.run(lambda: False, seconds=3)
+    assert not any(sender is of_client for sender, _ in net.wire[before:]), "one packet, and no more"
+
+
+def test_a_worker_that_is_to_be_replaced_closes_what_it_has_and_what_comes_meanwhile_waits_for_the_next() -> None:
+    client, server, net = world(engine="native")
+    client.start_worker()
+    server.start_worker()
+    client.submit(1, b"before")
+    assert net.run(lambda: 1 in client.fates)
+    client.handover.close_adopted(0, RESTARTS)
+    client.submit(2, b"meanwhile")
+    assert net.run(lambda: bool(client.closed) and bool(server.closed), seconds=1)
+    assert client.closed[0].ours and client.closed[0].by is QuicClose.LOCAL
+    assert (server.closed[0].by, server.closed[0].reason) == (QuicClose.PEER, RESTARTS)
+    assert not server.closed[0].ours  # its own links would pause
+    assert net.run(lambda: client.step() is Step.HELD, seconds=1), "it is dialled at once"
+    assert not client.handover.adopted
+    net.run(lambda: False, seconds=0.2)
+    client.kill_worker(net.now)
+    client.start_worker()
+    assert net.run(lambda: 2 in client.fates, seconds=5)
+    assert set(client.fates.values()) == {QuicOutcome.ACKNOWLEDGED}
+    assert sorted(set(server.all_streams())) == [b"before", b"meanwhile"] and len(client.closed) == 1
+    assert nonces_are_unique(client.all_sealed(), server.all_sealed()) >= 3
+
+
+def test_a_client_at_rest_hears_of_the_death_of_its_servers_worker() -> None:
+    """Neither end has anything to send, so nothing comes that would be answered."""
+    client, server, net = world(engine="native")
+    client.start_worker()
+    server.start_worker()
+    client.submit(1, b"x")
+    assert net.run(lambda: 1 in client.fates)
+    net.run(lambda: False, seconds=1)
+    server.kill_worker(net.now)
+    net.collect()
+    reset = net.wire[-1][1]
+    assert net.run(lambda: bool(client.closed), seconds=0.1)
+    assert client.closed[0].by is QuicClose.RESET
+    stranger = world()[0]
+    stranger.endpoint.receive(reset, SERVER, net.now)
+    assert not stranger.endpoint.outgoing and is_short(reset), "who does not know it must have no answer to it"
 
 
 def test_a_full_ring_delays_and_loses_nothing() -> None:

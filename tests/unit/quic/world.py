@@ -295,7 +295,7 @@ class Supervisor:
             elif isinstance(news, Closed):
                 self.closed.append(news)
                 if link is not None and link.number == news.connection.number:
-                    link.ended(now, ours=news.by is None and news.reason == "the data plane died")
+                    link.ended(now, ours=news.ours)
 
     def step(self) -> Step | None:
         """Of the youngest connection."""
