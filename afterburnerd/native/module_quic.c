@@ -23,6 +23,7 @@ static int quic_init(PyObject *object, PyObject *args, PyObject *kwargs)
     }
     if (!self->told && !(self->told = PyList_New(0)))
         return -1;
+    self->room = UINT64_MAX;
     if (ab_quic_new(&self->engine, &config, &sink, &err)) {
         self->engine = NULL;
         ab_module_raise(&err);
@@ -125,6 +126,8 @@ static PyMethodDef quic_methods[] = {
     {"events", ab_module_quic_events, METH_NOARGS,
      "events() -> what was told since: ('data' | 'reset' | 'datagram' | 'done' | "
      "'event', conn, ...)"},
+    {"room", ab_module_quic_room, METH_O,
+     "room(most): the sink takes so many fates and events from now on -> how often it was full since the last call"},
     {"free", quic_free, METH_NOARGS, "free(): wipes keys and gives everything back"},
     {NULL, NULL, 0, NULL},
 };

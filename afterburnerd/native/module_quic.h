@@ -17,6 +17,8 @@ struct ab_module_quic {
     PyObject_HEAD;
     struct ab_quic *engine;
     PyObject *told; /* list of what the sink heard */
+    uint64_t room;  /* fates and events that the sink still takes */
+    uint64_t full;  /* how often it had no room for one */
     bool lost;      /* memory ran out while something was told */
     bool inside;    /* the engine is running: nobody else may come in */
 };
@@ -52,5 +54,6 @@ PyObject *ab_module_quic_close_all(PyObject *object, PyObject *args);
 PyObject *ab_module_quic_info(PyObject *object, PyObject *arg);
 PyObject *ab_module_quic_totals(PyObject *object, PyObject *unused);
 PyObject *ab_module_quic_events(PyObject *object, PyObject *unused);
+PyObject *ab_module_quic_room(PyObject *object, PyObject *arg);
 
 #endif

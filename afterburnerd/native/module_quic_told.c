@@ -20,6 +20,17 @@ static bool tell(void *ctx, PyObject *item)
     return ok;
 }
 
+/* take: whether there is room for a fate or an event, which takes it. What a peer sends is always told. */
+static bool take(struct ab_module_quic *self)
+{
+    if (self->room == 0) {
+        self->full++;
+        return false;
+    }
+    self->room--;
+    return true;
+}
+
 static void tell_data(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t offset, const uint8_t *data,
                       uint32_t len, bool fin)
 {
@@ -43,13 +54,15 @@ static void tell_datagram(void *ctx, struct ab_quic_conn *c, const uint8_t *data
 static bool tell_done(void *ctx, struct ab_quic_conn *c, uint64_t token, enum ab_quic_outcome outcome,
                       uint64_t first_sent_ns)
 {
-    return tell(ctx, Py_BuildValue("(sKKiK)", "done", (unsigned long long)ab_quic_conn_id(c), (unsigned long long)token,
+    return take(ctx) &&
+           tell(ctx, Py_BuildValue("(sKKiK)", "done", (unsigned long long)ab_quic_conn_id(c), (unsigned long long)token,
                                    (int)outcome, (unsigned long long)first_sent_ns));
 }
 
 static bool tell_event(void *ctx, const struct ab_quic_event *e, const void *body)
 {
-    return tell(ctx, Py_BuildValue("(sKy#y#)", "event", (unsigned long long)e->conn, e, (Py_ssize_t)sizeof(*e),
+    return take(ctx) &&
+           tell(ctx, Py_BuildValue("(sKy#y#)", "event", (unsigned long long)e->conn, e, (Py_ssize_t)sizeof(*e),
                                    body ? body : "", (Py_ssize_t)(body ? e->length : 0)));
 }
 
@@ -76,4 +89,20 @@ PyObject *ab_module_quic_events(PyObject *object, PyObject *unused)
     told = self->told;
     self->told = fresh;
     return ab_module_quic_leave(self, told);
+}
+
+/* quic_room: how much the sink takes from now on, as a ring would that nobody empties. */
+PyObject *ab_module_quic_room(PyObject *object, PyObject *arg)
+{
+    struct ab_module_quic *self = ab_module_quic_enter(object);
+    uint64_t most, full;
+
+    if (!self)
+        return NULL;
+    if (!ab_module_u64(arg, &most))
+        return ab_module_quic_leave(self, NULL);
+    full = self->full;
+    self->room = most;
+    self->full = 0;
+    return ab_module_quic_leave(self, PyLong_FromUnsignedLongLong(full));
 }

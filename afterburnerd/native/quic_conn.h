@@ -212,7 +212,7 @@ struct ab_quic {
     uint32_t conn_count;
     uint32_t ready_head, ready_tail; /* connections with something to do */
     struct ab_quic_queue untold;     /* heads whose fate the sink had no room for; `object` is the connection then */
-    uint32_t notify;                 /* connections that owe events */
+    uint32_t notify, notify_tail;    /* connections that owe events, in the order in which they began to */
     uint32_t slot_reserve;           /* slots that messages must leave to control frames and repetitions */
     uint64_t random;                 /* state of the generator */
     bool closing;                    /* ab_quic_close_all was called */

@@ -10,8 +10,12 @@ void ab_quic_owe(struct ab_quic *q, struct ab_quic_conn *c, uint32_t owed)
     if (c->notifying)
         return;
     c->notifying = true;
-    c->notify_next = q->notify;
-    q->notify = c->index;
+    c->notify_next = AB_QUIC_NIL;
+    if (q->notify == AB_QUIC_NIL)
+        q->notify = c->index;
+    else
+        q->conns[q->notify_tail].notify_next = c->index;
+    q->notify_tail = c->index;
 }
 
 static bool tell(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_event *e, const void *body, uint64_t now)
@@ -141,7 +145,8 @@ static bool tell_closed(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
     return tell(q, c, &e, &body, now);
 }
 
-/* Tells what one connection owes; true: nothing is left. */
+/* Tells what one connection owes; false: the sink is full. A bit goes as soon as its event was taken, so that nothing
+ * is told twice when a later one found no room. */
 static bool settle(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 {
     if (c->owed & AB_QUIC_OWED_CONFIRMED) {
@@ -159,11 +164,13 @@ static bool settle(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
         return false;
     if (c->owed & AB_QUIC_OWED_OUR_CIDS && !tell_cids(q, c, true, now))
         return false;
+    c->owed &= ~(uint32_t)(AB_QUIC_OWED_SLOTS | AB_QUIC_OWED_CRYPTO | AB_QUIC_OWED_PEER_CIDS | AB_QUIC_OWED_OUR_CIDS);
     if (c->owed & AB_QUIC_OWED_CIDS_LOW) {
         struct ab_quic_event e = {.kind = AB_QUIC_EVENT_CIDS_LOW, .number = ab_quic_cids_wanted(&c->cids)};
 
         if (!tell(q, c, &e, NULL, now))
             return false;
+        c->owed &= ~(uint32_t)AB_QUIC_OWED_CIDS_LOW;
     }
     if (c->owed & AB_QUIC_OWED_MIGRATED) {
         const struct ab_path *to = &c->paths[AB_QUIC_PATH_ACTIVE].to;
@@ -171,17 +178,18 @@ static bool settle(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 
         if (!tell(q, c, &e, to, now))
             return false;
+        c->owed &= ~(uint32_t)AB_QUIC_OWED_MIGRATED;
     }
     if (c->owed & AB_QUIC_OWED_KEY_UPDATE) {
         struct ab_quic_event e = {.kind = AB_QUIC_EVENT_KEY_UPDATE, .number = c->update_pn, .code = c->update_ours};
 
         if (!tell(q, c, &e, NULL, now))
             return false;
+        c->owed &= ~(uint32_t)AB_QUIC_OWED_KEY_UPDATE;
     }
-    c->owed &= AB_QUIC_OWED_CLOSED;
-    if (c->owed) {
-        /* The last one: every message's fate is told before. */
-        if (c->untold || !tell_closed(q, c, now))
+    /* The last one: every message's fate is told before; with the last fate it comes back into the list. */
+    if (c->owed & AB_QUIC_OWED_CLOSED && c->untold == 0) {
+        if (!tell_closed(q, c, now))
             return false;
         c->owed = 0;
         c->close_told = true;
@@ -192,8 +200,6 @@ static bool settle(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 
 void ab_quic_notify(struct ab_quic *q, uint64_t now)
 {
-    uint32_t index = q->notify, left = AB_QUIC_NIL;
-
     while (q->untold.head != AB_QUIC_NIL) {
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, q->untold.head);
         struct ab_quic_conn *c = &q->conns[slot->object];
@@ -203,26 +209,17 @@ void ab_quic_notify(struct ab_quic *q, uint64_t now)
         c->untold--;
         c->slot_count--;
         ab_quic_slot_free(&q->slots, ab_quic_queue_pop(&q->slots, &q->untold));
+        if (c->untold == 0 && c->owed)
+            ab_quic_owe(q, c, 0);
     }
-    q->notify = AB_QUIC_NIL;
-    while (index != AB_QUIC_NIL) {
-        struct ab_quic_conn *c = &q->conns[index];
-        uint32_t next = c->notify_next;
+    /* First come, first told. Who finds the sink full is the first one when it has room again; the others are not even
+     * asked: it has one ring, and asking thousands in vain took 0.1 ms of each turn. */
+    while (q->notify != AB_QUIC_NIL) {
+        struct ab_quic_conn *c = &q->conns[q->notify];
 
+        if (!settle(q, c, now))
+            return;
+        q->notify = c->notify_next;
         c->notifying = false;
-        if (!settle(q, c, now)) {
-            c->notifying = true;
-            c->notify_next = left;
-            left = index;
-        }
-        index = next;
-    }
-    /* What came to be owed meanwhile is in the list already. */
-    while (left != AB_QUIC_NIL) {
-        uint32_t next = q->conns[left].notify_next;
-
-        q->conns[left].notify_next = q->notify;
-        q->notify = left;
-        left = next;
     }
 }

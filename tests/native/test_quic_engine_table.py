@@ -191,3 +191,63 @@ def test_a_workers_engine_has_all_its_pages_before_its_first_packet() -> None:
     grown = resident() - before
     bench.worker.close()
     assert grown > 32768 * 1280, f"{grown >> 20} MiB of at least 40"
+
+
+def closed(q: lib.QuicEngine) -> list[int]:
+    """Whose end was told, in order."""
+    events = [QuicEvent.unpack(item[2]) for item in q.events() if item[0] == "event"]
+    return [e.conn for e in events if e.kind == QuicEventKind.CLOSED]
+
+
+def test_a_full_ring_of_events_is_asked_once_a_turn_however_many_have_something_to_tell() -> None:
+    """4,096 that were asked in vain took 107 us of each turn."""
+    many = 300
+    q = engine(many)
+    for number in range(1, many + 1):
+        assert q.adopt(adoption(number), MS) == QuicRefusal.NONE
+    drain(q, MS)
+    q.events()
+    q.room(0)
+    for number in range(1, many + 1):
+        q.drop(number, MS)
+    assert q.send(1, QuicSend.UNI, b"too late", MS)[0] != 0
+    for turn in range(20):
+        drain(q, MS)
+        assert 1 <= q.room(0) <= 8, f"turn {turn}"
+    assert q.events() == [] and q.deadline() == 0
+    told: list[int] = []
+    for room in (1, 5, 0, 7):
+        q.room(room)
+        q.tx(MS, 64)
+        fresh = closed(q)
+        assert len(fresh) == room, "all the room is used, and no more"
+        told += fresh
+    q.room(1 << 60)
+    drain(q, MS)
+    told += closed(q)
+    assert told == list(range(1, many + 1)), "first come, first told, and each once"
+    assert q.totals()["connections"] == 0
+    q.free()
+
+
+def test_who_waits_for_the_fates_of_its_messages_is_in_nobodys_way() -> None:
+    """CLOSED is the last thing that is told of a connection, so one with many messages waits until all were taken."""
+    q = engine(8)
+    for number in range(1, 9):
+        assert q.adopt(adoption(number), MS) == QuicRefusal.NONE
+    for token in range(1, 51):
+        assert q.send(1, QuicSend.UNI, b"never answered", MS, token=token)[0] == 0
+    drain(q, MS)
+    q.events()
+    q.room(0)
+    for number in range(1, 9):
+        q.drop(number, MS)
+    drain(q, MS)
+    told: list[object] = []
+    for _ in range(200):
+        q.room(3)
+        q.tx(MS, 64)
+        told += [item[2] if item[0] == "done" else QuicEvent.unpack(item[2]).conn for item in q.events()]
+    assert told[:50] == list(range(1, 51)) and sorted(told[50:]) == list(range(1, 9)), told
+    assert q.totals()["connections"] == q.totals()["slots_used"] == 0
+    q.free()
