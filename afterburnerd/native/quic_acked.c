@@ -208,7 +208,7 @@ bool ab_quic_sent_evict(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
                 ab_quic_mtu_probe_lost(&c->mtu, p->size, now);
         }
         s->outstanding -= (p->flags & AB_QUIC_SENT_ELICITING) != 0;
-        ab_quic_chain_lost(q, c, p);
+        ab_quic_chain_lost(q, c, p, pn);
         p->jump = pn;
     }
     ab_quic_sent_trim(&q->blocks, s, UINT64_MAX);
@@ -262,7 +262,7 @@ void ab_quic_detect_loss(struct ab_quic *q, struct ab_quic_conn *c, uint64_t lar
                 longest = AB_MAX(longest, run_last - run_first);
             }
         }
-        ab_quic_chain_lost(q, c, p);
+        ab_quic_chain_lost(q, c, p, pn);
         p->jump = pn;
     }
     if (marked)
@@ -306,7 +306,7 @@ void ab_quic_pto(struct ab_quic *q, struct ab_quic_conn *c, uint64_t now)
 
         if (p->state == AB_QUIC_SENT_OUTSTANDING && p->flags & AB_QUIC_SENT_ELICITING &&
             (p->chain != AB_QUIC_NIL || p->control) && !has_datagram(q, p)) {
-            ab_quic_chain_lost(q, c, p);
+            ab_quic_chain_lost(q, c, p, pn);
             p->control = 0;
             taken++;
         }

@@ -103,6 +103,7 @@ static void begin(struct ab_quic_conn *c, uint32_t index)
     c->index = index;
     c->loss_ns = UINT64_MAX;
     c->send_ring = c->objects = c->crypto_in = c->early = c->ready_next = c->notify_next = AB_QUIC_NIL;
+    c->credits_due = c->credits_told = (struct ab_quic_credits){AB_QUIC_NIL, AB_QUIC_NIL};
     for (uint32_t i = 0; i < AB_ARRAY_LEN(queues); i++)
         ab_quic_queue_init(queues[i]);
     for (uint32_t i = 0; i < AB_QUIC_PATHS; i++)

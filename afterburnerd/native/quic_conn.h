@@ -51,7 +51,7 @@ enum ab_quic_control {
     AB_QUIC_CTL_DATA_BLOCKED = 1 << 5,
     AB_QUIC_CTL_STREAMS_BLOCKED_UNI = 1 << 6,
     AB_QUIC_CTL_STREAMS_BLOCKED_BIDI = 1 << 7,
-    AB_QUIC_CTL_MAX_STREAM_DATA = 1 << 8, /* of every object with `credit_due` */
+    AB_QUIC_CTL_MAX_STREAM_DATA = 1 << 8, /* of the objects in `credits_due` */
 };
 
 /* Events that are owed to the sink and can be made from state. */
@@ -117,6 +117,8 @@ struct ab_quic_conn {
     uint32_t uni_window; /* bytes that the peer may send on a unidirectional stream ahead of what was told */
     uint32_t objects;    /* first of our stream objects */
     uint32_t object_count;
+    struct ab_quic_credits credits_due;  /* objects whose MAX_STREAM_DATA is to be sent */
+    struct ab_quic_credits credits_told; /* ... was sent, by number of the packet; may hold some that have arrived */
 
     struct ab_quic_rtt rtt;
     struct ab_quic_cc cc;
@@ -334,9 +336,11 @@ void ab_quic_queue_end(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic
 int ab_quic_control_push(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 
 /* ab_quic_chain_lost: what a lost packet carried is queued again, or settled. */
-void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_sent_packet *p);
+void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_sent_packet *p, uint64_t pn);
 
 void ab_quic_stream_sending(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index);
+/* ab_quic_stream_credit: where the stream's MAX_STREAM_DATA is from now on. */
+void ab_quic_stream_credit(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index, enum ab_quic_credit credit);
 /* ab_quic_stream_reset_tx: our side of a stream ends with RESET_STREAM. */
 int ab_quic_stream_reset_tx(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index, uint64_t code,
                             enum ab_quic_outcome outcome);

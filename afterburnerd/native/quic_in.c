@@ -88,7 +88,7 @@ static void stream_credit(struct ab_quic *q, struct ab_quic_conn *c, struct ab_q
     if (t->rx != AB_QUIC_RX_OPEN || t->rx_final != AB_QUIC_NO_SIZE ||
         t->rx_told + t->rx_window - t->rx_limit <= (blocked ? 0 : t->rx_window / 2))
         return;
-    t->credit_due = true;
+    ab_quic_stream_credit(q, c, (uint32_t)(t - q->streams.objects), AB_QUIC_CREDIT_DUE);
     c->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
     ab_quic_conn_ready(q, c);
 }

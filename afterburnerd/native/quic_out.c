@@ -92,7 +92,29 @@ int ab_quic_control_push(struct ab_quic *q, struct ab_quic_conn *c, const struct
     return 0;
 }
 
-void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_sent_packet *p)
+/* The packet `pn` is lost: its MAX_STREAM_DATA are due again, unless newer ones were sent since. Of the others that are
+ * met on the way, what is finished goes from the list, and packets are lost in order: so each is met once for each time
+ * that it was sent, whatever a peer acknowledges. */
+static void credits_lost(struct ab_quic *q, struct ab_quic_conn *c, uint64_t pn)
+{
+    uint32_t index = c->credits_told.head;
+
+    while (index != AB_QUIC_NIL && q->streams.objects[index].credit_pn <= pn) {
+        const struct ab_quic_stream *t = &q->streams.objects[index];
+        uint32_t next = t->credit_next;
+
+        if (t->credit_pn == pn)
+            ab_quic_stream_credit(q, c, index, AB_QUIC_CREDIT_DUE);
+        else if (t->credit_pn < c->sent.oldest ||
+                 ab_quic_sent_at(&q->blocks, &c->sent, t->credit_pn)->state != AB_QUIC_SENT_OUTSTANDING)
+            ab_quic_stream_credit(q, c, index, AB_QUIC_CREDIT_NONE);
+        index = next;
+    }
+    if (c->credits_due.head != AB_QUIC_NIL)
+        c->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
+}
+
+void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_sent_packet *p, uint64_t pn)
 {
     uint32_t index = p->chain;
 
@@ -106,12 +128,8 @@ void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
         c->uni_blocked_at = UINT64_MAX;
     if (p->control & AB_QUIC_CTL_STREAMS_BLOCKED_BIDI)
         c->bidi_blocked_at = UINT64_MAX;
-    if (p->control & AB_QUIC_CTL_MAX_STREAM_DATA) {
-        /* Of which streams is not written down: all of them say theirs again. */
-        for (uint32_t i = c->objects; i != AB_QUIC_NIL; i = q->streams.objects[i].next)
-            q->streams.objects[i].credit_due = true;
-        c->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
-    }
+    if (p->control & AB_QUIC_CTL_MAX_STREAM_DATA)
+        credits_lost(q, c, pn);
     while (index != AB_QUIC_NIL) {
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
         uint32_t next = slot->next;
@@ -148,6 +166,32 @@ void ab_quic_chain_lost(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
 }
 
 /* --- the sending side of streams --------------------------------------------------------------------------------- */
+
+static struct ab_quic_credits *credits_of(struct ab_quic_conn *c, uint8_t credit)
+{
+    return credit == AB_QUIC_CREDIT_DUE ? &c->credits_due : &c->credits_told;
+}
+
+void ab_quic_stream_credit(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index, enum ab_quic_credit credit)
+{
+    struct ab_quic_stream *objects = q->streams.objects, *t = &objects[index];
+    struct ab_quic_credits *list = credits_of(c, t->credit);
+
+    if (t->credit == AB_QUIC_CREDIT_DUE && credit == AB_QUIC_CREDIT_DUE)
+        return; /* it keeps its place */
+    if (t->credit != AB_QUIC_CREDIT_NONE) {
+        *(t->credit_prev == AB_QUIC_NIL ? &list->head : &objects[t->credit_prev].credit_next) = t->credit_next;
+        *(t->credit_next == AB_QUIC_NIL ? &list->tail : &objects[t->credit_next].credit_prev) = t->credit_prev;
+    }
+    t->credit = (uint8_t)credit;
+    if (credit == AB_QUIC_CREDIT_NONE)
+        return;
+    list = credits_of(c, t->credit);
+    t->credit_prev = list->tail;
+    t->credit_next = AB_QUIC_NIL;
+    *(list->tail == AB_QUIC_NIL ? &list->head : &objects[list->tail].credit_next) = index;
+    list->tail = index;
+}
 
 void ab_quic_stream_sending(struct ab_quic *q, struct ab_quic_conn *c, uint32_t index)
 {
@@ -222,6 +266,7 @@ void ab_quic_conn_stream_over(struct ab_quic *q, struct ab_quic_conn *c, uint32_
     if (t->rx != AB_QUIC_RX_NONE || t->tx != AB_QUIC_TX_NONE || t->tx_pending)
         return;
     stop_sending(q, c, index);
+    ab_quic_stream_credit(q, c, index, AB_QUIC_CREDIT_NONE);
     if (t->prev == AB_QUIC_NIL)
         c->objects = t->next;
     else

@@ -22,22 +22,24 @@ static bool put_limit(struct ab_quic_builder *b, uint64_t type, uint64_t value)
 
 static bool put_stream_limits(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b)
 {
-    for (uint32_t i = c->objects; i != AB_QUIC_NIL; i = q->streams.objects[i].next) {
-        struct ab_quic_stream *t = &q->streams.objects[i];
+    while (c->credits_due.head != AB_QUIC_NIL) {
+        uint32_t index = c->credits_due.head;
+        struct ab_quic_stream *t = &q->streams.objects[index];
 
-        if (!t->credit_due)
+        if (t->rx != AB_QUIC_RX_OPEN || t->rx_final != AB_QUIC_NO_SIZE) {
+            ab_quic_stream_credit(q, c, index, AB_QUIC_CREDIT_NONE);
             continue;
-        if (t->rx == AB_QUIC_RX_OPEN && t->rx_final == AB_QUIC_NO_SIZE) {
-            if (ab_quic_builder_room(b) < 1 + 2 * AB_QUIC_VARINT_BYTES)
-                return false;
-            t->rx_limit = AB_MAX(t->rx_limit, t->rx_told + t->rx_window);
-            *b->p++ = AB_QUIC_FRAME_MAX_STREAM_DATA;
-            b->p = ab_quic_varint_put(b->p, t->id);
-            b->p = ab_quic_varint_put(b->p, t->rx_limit);
-            b->eliciting = true;
-            b->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
         }
-        t->credit_due = false;
+        if (ab_quic_builder_room(b) < 1 + 2 * AB_QUIC_VARINT_BYTES)
+            return false;
+        t->rx_limit = AB_MAX(t->rx_limit, t->rx_told + t->rx_window);
+        *b->p++ = AB_QUIC_FRAME_MAX_STREAM_DATA;
+        b->p = ab_quic_varint_put(b->p, t->id);
+        b->p = ab_quic_varint_put(b->p, t->rx_limit);
+        b->eliciting = true;
+        b->control |= AB_QUIC_CTL_MAX_STREAM_DATA;
+        t->credit_pn = b->pn;
+        ab_quic_stream_credit(q, c, index, AB_QUIC_CREDIT_TOLD);
     }
     return true;
 }

@@ -25,6 +25,11 @@
 
 #define AB_QUIC_NO_SIZE UINT64_MAX
 
+/* Objects linked by credit_next and credit_prev. */
+struct ab_quic_credits {
+    uint32_t head, tail;
+};
+
 struct ab_quic_idset {
     uint64_t base;   /* streams below are over */
     uint64_t over;   /* streams that are over, wherever */
@@ -82,6 +87,13 @@ enum ab_quic_rx_state {
     AB_QUIC_RX_OPEN,
 };
 
+/* Where a stream's MAX_STREAM_DATA is, and so in which list of its connection the object stands, if in any. */
+enum ab_quic_credit {
+    AB_QUIC_CREDIT_NONE, /* nowhere: never sent, or it has arrived for all we know */
+    AB_QUIC_CREDIT_DUE,  /* is to be sent */
+    AB_QUIC_CREDIT_TOLD, /* sent in packet `credit_pn` */
+};
+
 struct ab_quic_stream {
     uint64_t id;
     uint32_t conn;       /* index of its connection */
@@ -93,15 +105,17 @@ struct ab_quic_stream {
     bool stopped;        /* we sent STOP_SENDING */
     bool blocked_told;   /* STREAM_DATA_BLOCKED was sent for tx_limit */
     uint8_t fate;        /* TX_RESET: enum ab_quic_outcome of what was not acknowledged */
-    bool credit_due;     /* MAX_STREAM_DATA is to be sent */
+    uint8_t credit;      /* enum ab_quic_credit: its MAX_STREAM_DATA */
     bool transaction;    /* a whole message that is longer than the credit of a new stream */
     /* receiving: bytes, offsets in the stream */
-    uint64_t rx_told;    /* told to the sink up to here */
-    uint64_t rx_highest; /* highest offset seen */
-    uint64_t rx_limit;   /* what we allow */
-    uint64_t rx_final;   /* final size, AB_QUIC_NO_SIZE while it is not known */
-    uint32_t rx_held;    /* bytes in the buffer */
-    uint32_t rx_window;  /* how far ahead of rx_told the peer may send */
+    uint64_t rx_told;                  /* told to the sink up to here */
+    uint64_t rx_highest;               /* highest offset seen */
+    uint64_t rx_limit;                 /* what we allow */
+    uint64_t rx_final;                 /* final size, AB_QUIC_NO_SIZE while it is not known */
+    uint32_t rx_held;                  /* bytes in the buffer */
+    uint32_t rx_window;                /* how far ahead of rx_told the peer may send */
+    uint32_t credit_next, credit_prev; /* in the list that `credit` says */
+    uint64_t credit_pn;                /* CREDIT_TOLD: the newest packet with its MAX_STREAM_DATA */
     uint8_t *buffer;
     uint64_t *present; /* a bit for each byte of the buffer */
     /* sending */

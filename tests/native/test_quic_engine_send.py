@@ -8,7 +8,7 @@ import pytest
 
 from afterburnerd.abi.layout import QuicEventKind, QuicOutcome, QuicRole, QuicSend
 from tests.sim import wire
-from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, REMOTE_PORT, Victim
+from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, REMOTE_PORT, Victim, packed
 
 SECOND = 1_000 * MS
 EFULL, ECLOSED, ETOOLONG = -1021, -1022, -1023
@@ -511,3 +511,61 @@ def test_acks_gather_once_the_peer_has_sent_a_lot_and_the_round_trip_is_known(th
     if each > 2:
         assert acks_for(victim, 2) == 0
         assert any(f.kind == "ack" for f in victim.wait(MS)), "a quarter of the round trip at the longest"
+
+
+def test_nothing_is_told_twice_where_the_ring_has_room_for_a_part_of_it() -> None:
+    victim = Victim(local_cids=3, theirs={"active_connection_id_limit": 3})
+    assert victim.engine.stock(ID, packed(0, 3).pack() + packed(0, 4).pack()) == 2
+    victim.settle()
+    victim.events.clear()
+    victim.engine.room(0)
+    victim.sealer.generation = 1
+    victim.arrive(victim.sealer.seal(wire.retire_connection_id(0), cid=b"\xa0\x01" + bytes(6)))
+    victim.drain()
+    for _ in range(10):
+        victim.engine.room(1)
+        victim.engine.tx(victim.now, 1)
+        victim.drain()
+    kinds = [kind for kind, _, _ in victim.events]
+    assert kinds == [QuicEventKind.CID_RETIRED, QuicEventKind.CIDS_LOW, QuicEventKind.KEY_UPDATE]
+
+
+def test_a_lost_packet_repeats_the_limits_of_its_own_streams_alone() -> None:
+    """With all of them a peer could have each packet cost a look at thousands, and be told of limits that it knows."""
+    count = 24
+    victim = Victim(
+        streams=64,
+        ours={"initial_max_streams_uni": 64, "initial_max_stream_data_uni": 1000, "initial_max_data": 1 << 20},
+    )
+
+    def limits() -> list[tuple[int, int]]:
+        told = [(f.stream, f.value) for f in victim.of("max_stream_data")]
+        victim.frames.clear()
+        return told
+
+    for n in range(count):
+        victim.arrive(victim.sealer.seal(wire.stream(2 + 4 * n, bytes(600))))
+    victim.drain()
+    assert limits() == [(2 + 4 * n, 1600) for n in range(count)], "each once, in the order in which they became due"
+    victim.acknowledge()
+    first = victim.opener.least
+    victim.say(wire.stream(2, bytes(600), 600), wire.stream(10, bytes(600), 600))
+    assert limits() == [(2, 2200), (10, 2200)]
+    lost = victim.opener.least - 1
+    victim.say(wire.stream(10, bytes(600), 1200))  # a newer one of the second, in another packet
+    assert limits() == [(10, 2800)]
+    for n in range(4):
+        send(victim, bytes([n]))
+        victim.drain()
+    victim.say(wire.ack((lost + 1, victim.opener.least - 1)))
+    assert lost == first and limits() == [(2, 2200)], "what is newer was told, and has arrived"
+    # one that is over is not told again, and its place is free for another
+    victim.say(wire.stream(2, bytes(600), 600 + 600))
+    assert limits() == [(2, 2800)]
+    lost = victim.opener.least - 1
+    victim.say(wire.stream(2, b"", 1800, fin=True))
+    for n in range(4):
+        send(victim, bytes([n]))
+        victim.drain()
+    victim.say(wire.ack((lost + 1, victim.opener.least - 1)))
+    assert limits() == [] and victim.alive()
