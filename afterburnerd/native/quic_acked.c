@@ -159,7 +159,10 @@ int ab_quic_in_ack(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
     if (largest >= c->sent.oldest) {
         const struct ab_quic_sent_packet *p = ab_quic_sent_at(&q->blocks, &c->sent, largest);
 
-        if (p->state == AB_QUIC_SENT_OUTSTANDING && p->path == c->path_epoch)
+        /* Also of one that demanded no ACK itself: its time is a sample (RFC 9002 5.1 asks of any one of them that it
+         * did), and that from which CE counts (B.7). */
+        if (p->path == c->path_epoch &&
+            (p->state == AB_QUIC_SENT_OUTSTANDING || (raised && p->state == AB_QUIC_SENT_NONE)))
             sum.largest_sent_ns = p->sent_ns;
     }
     ab_quic_ack_walk_start(&walk, f);

@@ -128,7 +128,8 @@ void ab_quic_builder_finish(struct ab_quic_builder *b, uint64_t now)
         p->sent_ns = now;
         p->chain = b->chain;
         p->control = b->control;
-        p->path = c->path_epoch;
+        /* What went elsewhere says nothing of the path in use, neither by its time nor by its loss. */
+        p->path = c->path_epoch - (b->path != &c->paths[AB_QUIC_PATH_ACTIVE]);
         p->size = (uint16_t)out->len;
         if (b->eliciting) {
             p->acks = b->acks;

@@ -418,6 +418,52 @@ def test_a_mark_of_congestion_reduces_the_window_once() -> None:
     assert after >= reduced, "the same mark was answered twice"
 
 
+def test_a_mark_of_congestion_counts_where_the_last_packet_demanded_no_acknowledgement() -> None:
+    """RFC 9002 7.1, B.7: the time of the largest acknowledged packet decides, whatever was in it."""
+    victim = Victim(ecn=1, settle=False, theirs={"initial_max_data": 1 << 20})
+
+    def window(ce: int) -> int:
+        for n in range(4):
+            send(victim, b"e" * 1000, token=n)
+        victim.drain()
+        victim.arrive(victim.sealer.seal(wire.PING))
+        victim.arrive(victim.sealer.seal(wire.PING))
+        assert {f.kind for f in victim.drain()} <= {"ack", "padding"}, "the last one is an acknowledgement alone"
+        victim.now += 2 * MS
+        first, last = victim.adopted.next_pn, victim.opener.least - 1
+        victim.arrive(victim.sealer.seal(wire.ack((first, last), ecn=(victim.marked - ce, 0, ce))))
+        victim.drain()
+        return int(victim.info()["cwnd"])
+
+    whole, reduced, after = window(0), window(1), window(1)
+    assert whole > reduced, "CE was not answered"
+    assert after >= reduced, "the same mark was answered twice"
+
+
+def test_the_round_trip_is_known_where_the_last_packet_demanded_no_acknowledgement() -> None:
+    """RFC 9002 5.1: one of those newly acknowledged has to be ack-eliciting, not the largest. What went to another address
+    says nothing of this path."""
+    victim = Victim(settle=False)
+    send(victim, b"e")
+    victim.drain()
+    victim.arrive(victim.sealer.seal(wire.PING))
+    victim.arrive(victim.sealer.seal(wire.PING))
+    victim.drain()
+    victim.now += 7 * MS
+    victim.acknowledge()
+    victim.drain()
+    assert victim.info()["latest_rtt_ns"] == 7 * MS
+    send(victim, b"e")
+    victim.drain()
+    victim.now += 40 * MS
+    victim.arrive(victim.sealer.seal(wire.PATH_CHALLENGE_ZERO), 50_000)  # probes, and does not move
+    assert any(f.kind == "path_response" for f in victim.drain())
+    victim.now += MS
+    victim.acknowledge()
+    victim.drain()
+    assert victim.info()["latest_rtt_ns"] == 7 * MS
+
+
 @pytest.mark.parametrize(
     ("what", "goes_on"),
     [("right", True), ("none", False), ("too few", False), ("ect1", False), ("more than sent", False)],
