@@ -85,6 +85,7 @@ bool ab_quic_builder_begin(struct ab_quic *q, struct ab_quic_conn *c, struct ab_
     b->acks = 0;
     b->chain = b->chain_tail = AB_QUIC_NIL;
     b->control = 0;
+    b->transactions = 0;
     b->flags = 0;
     b->eliciting = false;
     b->stalled = AB_QUIC_BLOCKED_NOT;

@@ -16,6 +16,7 @@ struct ab_quic_builder {
     uint64_t acks;              /* largest packet number acknowledged in it, plus 1; 0 no ACK */
     uint32_t chain, chain_tail; /* slots in it */
     uint32_t control;           /* AB_QUIC_CTL_* in it */
+    uint32_t transactions;      /* frames of transactions in it, without what was lost before */
     uint16_t header_len, number_off;
     uint8_t flags; /* AB_QUIC_SENT_* */
     bool eliciting;

@@ -185,6 +185,33 @@ static void put_queue(struct ab_quic *q, struct ab_quic_builder *b, struct ab_qu
         ;
 }
 
+/* The stream of the transaction that is partly sent and may go on; AB_QUIC_NO_STREAM: none. One that waits for credit
+ * is none: until that comes others may go, and what was lost must, for it may be what the peer waits for. */
+static uint64_t begun_uni(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    const struct ab_quic_slot *slot;
+
+    if (c->uni.head == AB_QUIC_NIL)
+        return AB_QUIC_NO_STREAM;
+    slot = ab_quic_slot_at(&q->slots, c->uni.head);
+    return slot->len <= c->tx_limit - c->tx_data ? slot->stream : AB_QUIC_NO_STREAM;
+}
+
+static uint64_t begun(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    uint64_t id = begun_uni(q, c);
+    const struct ab_quic_stream *t;
+
+    if (id != AB_QUIC_NO_STREAM || c->send_ring == AB_QUIC_NIL)
+        return id;
+    /* It keeps its turn in the ring until it is out, or has no credit. */
+    t = &q->streams.objects[q->streams.objects[c->send_ring].send_next];
+    return t->transaction && t->tx_framed && t->tx_framed < t->tx_limit && t->queue.head != AB_QUIC_NIL &&
+                   c->tx_data < c->tx_limit
+               ? t->id
+               : AB_QUIC_NO_STREAM;
+}
+
 /* A DATAGRAM that has become too long for the path while it waited (the path's MTU fell) will never leave, and must not
  * be in the way of others. */
 static void drop_oversized(struct ab_quic *q, struct ab_quic_conn *c)
@@ -272,17 +299,23 @@ static void put_run(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
     c->tx_data += bytes;
 }
 
-static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+/* Transactions in their order; `fresh`: such as were not begun yet, too, and `late`: none of them that takes several
+ * frames. */
+static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, bool fresh, bool late,
+                    uint64_t now)
 {
     const uint64_t kind = AB_QUIC_ID_UNI + (c->server ? AB_QUIC_ID_SERVER : 0);
-    uint32_t frames = 0;
 
+    if (ab_unlikely(q->config.pack && b->transactions >= q->config.pack))
+        return;
     while (c->uni.head != AB_QUIC_NIL) {
         uint32_t index = c->uni.head, need, room;
         struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, index);
         uint64_t id = slot->stream;
 
         if (id == AB_QUIC_NO_STREAM) {
+            if (ab_unlikely(!fresh))
+                break;
             if (ab_unlikely(slot->expires && slot->expires <= now)) {
                 ab_quic_uni_expire(q, c);
                 continue;
@@ -310,10 +343,12 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
                     if (need > ab_quic_builder_room(b))
                         break; /* whole in the next packet */
                     put_run(q, c, b, id, bytes, now);
-                    if (++frames == q->config.pack)
+                    if (++b->transactions == q->config.pack)
                         break;
                     continue;
                 }
+                if (late)
+                    break;
             }
         }
         if (ab_unlikely(slot->len > c->tx_limit - c->tx_data)) {
@@ -327,7 +362,7 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
         need = ab_quic_stream_overhead(id, slot->offset, slot->len, true);
         if (need + slot->len > room) {
             /* Whole in the next packet, unless it does not fit any. */
-            if (!ab_quic_builder_empty(b) || need + slot->len <= ab_quic_builder_most(b) || room <= need ||
+            if (late || !ab_quic_builder_empty(b) || need + slot->len <= ab_quic_builder_most(b) || room <= need ||
                 !ab_quic_slot_split(&q->slots, &c->uni, index, room - need))
                 break;
             c->slot_count++;
@@ -348,12 +383,14 @@ static void put_uni(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_bu
         b->p += slot->len;
         c->tx_data += slot->len;
         chain(q, b, index, slot, now);
-        if (++frames == q->config.pack)
+        if (++b->transactions == q->config.pack)
             break;
     }
 }
 
-static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+/* Streams that have an object, in turn; `fresh` and `late` as above. */
+static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, bool fresh, bool late,
+                        uint64_t now)
 {
     while (c->send_ring != AB_QUIC_NIL) {
         struct ab_quic_stream *last = &q->streams.objects[c->send_ring];
@@ -364,6 +401,8 @@ static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
 
         if (t->queue.head == AB_QUIC_NIL)
             goto out;
+        if (ab_unlikely((!fresh || (t->transaction && late)) && !(t->transaction && t->tx_framed)))
+            return;
         slot = ab_quic_slot_at(&q->slots, t->queue.head);
         credit = t->tx_limit - AB_MIN(slot->offset, t->tx_limit);
         all = c->tx_limit - c->tx_data;
@@ -407,6 +446,50 @@ static void put_streams(struct ab_quic *q, struct ab_quic_conn *c, struct ab_qui
         else
             last->send_next = t->send_next;
     }
+}
+
+/* Goes on with what is begun; false: nothing of it went into the packet. */
+static bool put_begun(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t id, uint64_t now)
+{
+    const uint8_t *before = b->p;
+
+    /* Its own first frames may be lost while the last ones wait for the window. */
+    while (c->again.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->again.head)->stream == id &&
+           put_first(q, b, &c->again, false, now))
+        ;
+    if (begun_uni(q, c) == id)
+        put_uni(q, c, b, false, false, now);
+    else
+        put_streams(q, c, b, false, false, now);
+    return b->p != before;
+}
+
+/* What was lost goes before what is new, but no other transaction's frame between two of one: a peer that reads streams
+ * one after the other would keep the first waiting. So one that is partly sent goes on before what was lost, which
+ * waits for the end of that one and of no other: none in several frames is begun as long as it waits. It does not wait
+ * for one that has no credit, nor for one of which nothing went into a packet that was all its own (no slot was free to
+ * cut it): what is lost may be all that could bring either. The congestion window stops both alike, and a probe may
+ * carry both. */
+static void put_data(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t now)
+{
+    bool own = b->p == b->start, held, late;
+    uint64_t id;
+
+    while (ab_unlikely((id = begun(q, c)) != AB_QUIC_NO_STREAM))
+        if (!put_begun(q, c, b, id, now))
+            break;
+    held = id != AB_QUIC_NO_STREAM && !(own && b->p == b->start);
+    if (ab_likely(!held))
+        put_queue(q, b, &c->again, now);
+    late = c->again.head != AB_QUIC_NIL && !(own && b->p == b->start);
+    if (c->datagrams.head != AB_QUIC_NIL) {
+        drop_oversized(q, c);
+        put_queue(q, b, &c->datagrams, now);
+    }
+    if (ab_unlikely(held))
+        return;
+    put_uni(q, c, b, true, late, now);
+    put_streams(q, c, b, true, late, now);
 }
 
 /* --- packets ------------------------------------------------------------------------------------------------------ */
@@ -541,13 +624,7 @@ bool ab_quic_build(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_out
         put_state(q, c, &b);
         put_controls(q, c, &b, now);
         put_queue(q, &b, &c->crypto, now);
-        put_queue(q, &b, &c->again, now);
-        if (c->datagrams.head != AB_QUIC_NIL) {
-            drop_oversized(q, c);
-            put_queue(q, &b, &c->datagrams, now);
-        }
-        put_uni(q, c, &b, now);
-        put_streams(q, c, &b, now);
+        put_data(q, c, &b, now);
         if (ab_unlikely(c->control))
             put_state(q, c, &b); /* what turned out to be blocked */
         note_blocked(c, b.stalled, now);

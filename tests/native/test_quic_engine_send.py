@@ -344,6 +344,102 @@ def test_a_transaction_beyond_a_streams_credit_is_not_mixed_with_another_one() -
         assert b"".join(f.data for f in streams(victim) if f.stream == stream) == byte * 3000
 
 
+def losing(victim: Victim, messages: int = 1) -> tuple[int, int]:
+    """So many small messages on their way, whose packets will be lost by the range that is returned."""
+    first = victim.opener.least
+    for n in range(messages):
+        send(victim, bytes([0xF0 + n]) * 50, token=900 + n)
+        victim.drain()
+    lost = victim.opener.least
+    for n in range(4):
+        send(victim, bytes([n]) * 20, token=950 + n)
+        victim.drain()
+    assert lost - first == messages
+    victim.frames.clear()
+    return lost, victim.opener.least - 1
+
+
+def runs(victim: Victim) -> list[int]:
+    """Whose frames, one entry for each time that another stream's follow."""
+    return [stream for stream, _ in itertools.groupby(f.stream for f in streams(victim))]
+
+
+ROOMY = {"initial_max_stream_data_uni": 1 << 16, "initial_max_data": 1 << 20, "initial_max_streams_uni": 1000}
+
+
+def test_what_was_lost_waits_for_the_end_of_a_transaction_that_is_partly_sent() -> None:
+    victim = Victim(theirs=ROOMY)
+    acked = losing(victim, 3)
+    send(victim, b"L" * 4096, token=1)
+    victim.drain(1)
+    [begun] = streams(victim)
+    assert not begun.fin and len(begun.data) < 4096
+    victim.arrive(victim.sealer.seal(wire.ack(acked)))
+    victim.drain()
+    assert victim.info()["packets_lost"] == 3
+    # the long one to its end, then what was lost
+    assert runs(victim)[0] == begun.stream and begun.stream not in runs(victim)[1:], runs(victim)
+    assert b"".join(f.data for f in streams(victim) if f.stream == begun.stream) == b"L" * 4096
+    assert [f.data[0] for f in streams(victim) if f.stream != begun.stream] == [0xF0, 0xF1, 0xF2]
+
+
+def test_what_was_lost_waits_for_one_transaction_and_not_for_those_behind_it() -> None:
+    victim = Victim(theirs=ROOMY)
+    acked = losing(victim)
+    for n in range(8):
+        send(victim, b"L" * 4096, token=1 + n)
+    victim.drain(1)
+    first = streams(victim)[0].stream
+    victim.arrive(victim.sealer.seal(wire.ack(acked)))
+    victim.drain()
+    order = runs(victim)
+    assert order[0] == first and order[1] < first and order[2:] == [first + 4 * n for n in range(1, 8)], order
+
+
+@pytest.mark.parametrize("credit", ["of the connection", "of the stream"])
+def test_what_was_lost_does_not_wait_for_a_transaction_that_has_no_credit(credit: str) -> None:
+    """The peer may give none before it has got what is missing."""
+    theirs = dict(
+        ROOMY, **{"initial_max_data" if credit == "of the connection" else "initial_max_stream_data_uni": 3000}
+    )
+    victim = Victim(theirs=theirs)
+    acked = losing(victim, 2)
+    send(victim, b"L" * 4096, token=1)
+    victim.drain(1)
+    begun = streams(victim)[0].stream
+    victim.arrive(victim.sealer.seal(wire.ack(acked)))
+    victim.drain()
+    assert runs(victim)[0] == begun and runs(victim)[1] < begun, runs(victim)
+    assert len(runs(victim)) == 3, "the credit that there is was not used up first"
+    victim.say(wire.max_data(1 << 20), wire.max_stream_data(begun, 1 << 16))
+    parts = sorted({f.offset: f.data for f in streams(victim) if f.stream == begun}.items())
+    assert b"".join(data for _, data in parts) == b"L" * 4096
+
+
+def test_a_transaction_beyond_a_streams_credit_goes_on_before_what_is_new_or_lost() -> None:
+    """It has an object then, and waits in the ring of streams, behind the queue of those that have none."""
+    victim = Victim(theirs=dict(ROOMY, initial_max_stream_data_uni=2600))
+    acked = losing(victim)
+    send(victim, b"L" * 4096, token=1)
+    victim.drain(1)
+    begun = streams(victim)[0].stream
+    send(victim, b"new", token=2)
+    victim.arrive(victim.sealer.seal(wire.ack(acked)))
+    victim.drain()
+    assert runs(victim)[0] == begun and sum(len(f.data) for f in streams(victim) if f.stream == begun) == 2600
+    assert begun not in runs(victim)[1:], runs(victim)
+    assert [f.data for f in streams(victim) if f.stream != begun] == [b"\xf0" * 50, b"new"]
+
+
+def test_frames_a_packet_are_as_configured_while_a_transaction_is_partly_sent() -> None:
+    victim = Victim(theirs=ROOMY, pack=1)
+    send(victim, b"L" * 3000)
+    for _ in range(4):
+        send(victim, b"small")
+    victim.drain()
+    assert [sum(f.kind == "stream" for f in frames) for _, frames in victim.sent] == [1] * 7
+
+
 def test_a_datagram_that_the_path_has_become_too_small_for_is_told_as_lost() -> None:
     victim = grown(Victim(no_mtu_discovery=0, initial_window=2464))
     for n in range(20):

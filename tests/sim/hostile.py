@@ -157,10 +157,11 @@ class Victim:
 
     # --- the engine's side ---
 
-    def drain(self) -> list[wire.Frame]:
-        """Everything that it wants to send now, opened; the events that it told are gathered."""
+    def drain(self, packets: int = NEVER) -> list[wire.Frame]:
+        """Everything that it wants to send now (or so many packets of it), opened; the events that it told are gathered."""
         fresh: list[wire.Frame] = []
-        while out := self.engine.tx(self.now, 16):
+        while packets and (out := self.engine.tx(self.now, min(packets, 16))):
+            packets -= len(out)
             for data, path, conn, ecn, _probe in out:
                 self.marked += ecn == 2
                 assert conn == ID
