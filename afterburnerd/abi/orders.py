@@ -68,10 +68,12 @@ class OpenQueue(Order, frozen=True):
 
 
 class OpenSocket(Order, frozen=True):
-    """Serves a bound UDP socket. Descriptor: the socket. `quic`: for QUIC packets both ways, not for a capture rule."""
+    """Serves a bound UDP socket. Descriptor: the socket. `quic`: for QUIC packets both ways, not for a capture rule. `mtu`: of
+    the interface, for the size of buffers; 0: a usual one."""
 
     slot: int
     quic: bool = False
+    mtu: int = 0
 
 
 class CloseSlot(Order, frozen=True):

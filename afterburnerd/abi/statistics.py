@@ -297,7 +297,13 @@ WORKER = Block(
         ),
         Stat("sleeps", "counter", "", 'times an idle worker slept (idle = "sleep")', "worker_sleeps_total"),
         Stat("huge_pages", "gauge", "", "1 where all packet memory lies in 2 MiB pages", "worker_huge_pages"),
-        Stat("memory_bytes", "gauge", "bytes", "packet memory", "worker_packet_memory_bytes"),
+        Stat(
+            "memory_bytes",
+            "gauge",
+            "bytes",
+            "packet memory: frames of AF_XDP and buffers of sockets",
+            "worker_packet_memory_bytes",
+        ),
         Stat("records", "counter", "", "records written to the record ring", "worker_records_total"),
         Stat("decoded", "counter", "", "transactions decoded", "worker_decoded_transactions_total"),
         *_by_enum(

@@ -155,7 +155,7 @@ class DataPlane:
                 )
                 return orders.Done(id=order.id, mode=mode, huge_pages=huge)
             case orders.OpenSocket():
-                self.worker.open_udp(order.slot, fds[0], order.quic)
+                self.worker.open_udp(order.slot, fds[0], order.quic, order.mtu)
             case orders.CloseSlot():
                 self.worker.close_slot(order.slot)
             case orders.SetRules():

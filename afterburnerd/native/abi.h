@@ -672,7 +672,7 @@ struct ab_stats_worker {
     uint64_t control_turns; /* times the loop was left for a control message */
     uint64_t sleeps; /* times an idle worker slept (idle = "sleep") */
     uint64_t huge_pages; /* 1 where all packet memory lies in 2 MiB pages */
-    uint64_t memory_bytes; /* packet memory [bytes] */
+    uint64_t memory_bytes; /* packet memory: frames of AF_XDP and buffers of sockets [bytes] */
     uint64_t records; /* records written to the record ring */
     uint64_t decoded; /* transactions decoded */
     uint64_t malformed_empty; /* datagrams that are not a transaction: no bytes */

@@ -38,8 +38,8 @@ static uint32_t reserve_udp(struct ab_udp_tx *t, struct ab_txbuf *out, uint32_t 
     int buffer;
 
     for (; taken < count && (buffer = ab_udp_tx_take(t)) >= 0; taken++)
-        out[taken] = (struct ab_txbuf){
-            .data = ab_udp_tx_data(t, (uint32_t)buffer), .room = AB_UDP_TX_ROOM, .addr = (uint64_t)buffer};
+        out[taken] =
+            (struct ab_txbuf){.data = ab_udp_tx_data(t, (uint32_t)buffer), .room = t->room, .addr = (uint64_t)buffer};
     return taken;
 }
 

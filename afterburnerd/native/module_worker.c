@@ -191,15 +191,16 @@ static PyObject *worker_open_udp(PyObject *object, PyObject *args)
     struct ab_stats_queue *stats;
     struct ab_worker *worker;
     struct ab_error err = {0};
-    uint32_t slot;
+    uint32_t slot, mtu = 0;
     int fd, quic = 0;
 
-    if (!PyArg_ParseTuple(args, "O&i|p", ab_module_u32, &slot, &fd, &quic))
+    if (!PyArg_ParseTuple(args, "O&i|pO&", ab_module_u32, &slot, &fd, &quic, ab_module_u32, &mtu))
         return NULL;
     worker = enter_with(object, fd, slot, &stats);
-    return worker ? ab_module_none(
-                        ab_worker_open_udp(worker, slot, fd, quic ? AB_UDP_QUIC : AB_UDP_CAPTURE, stats, &err), &err)
-                  : NULL;
+    return worker
+               ? ab_module_none(
+                     ab_worker_open_udp(worker, slot, fd, quic ? AB_UDP_QUIC : AB_UDP_CAPTURE, mtu, stats, &err), &err)
+               : NULL;
 }
 
 /* worker_send_frame: one frame through an AF_XDP slot, for self-tests and tests. */
@@ -459,7 +460,7 @@ static PyObject *worker_close(PyObject *object, PyObject *unused)
 static PyMethodDef worker_methods[] = {
     {"open_xsk", (PyCFunction)(void (*)(void))worker_open_xsk, METH_VARARGS | METH_KEYWORDS,
      "open_xsk(slot, fd, ...) -> (QueueMode in force, huge pages); takes over fd"},
-    {"open_udp", worker_open_udp, METH_VARARGS, "open_udp(slot, fd, quic=False): takes over fd"},
+    {"open_udp", worker_open_udp, METH_VARARGS, "open_udp(slot, fd, quic=False, mtu=0): takes over fd"},
     {"send_frame", worker_send_frame, METH_VARARGS, "send_frame(slot, frame) -> whether the AF_XDP queue took it"},
     {"close_slot", worker_close_slot, METH_O, "close_slot(slot): unbinds, unmaps and closes"},
     {"set_rules", worker_set_rules, METH_O, "set_rules(packed struct ab_rule ...)"},

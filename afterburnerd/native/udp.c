@@ -67,8 +67,8 @@ static int set_quic(struct ab_udp *u, int family, struct ab_error *err)
     return 0;
 }
 
-int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, struct ab_stats_queue *stats, uint32_t number,
-                struct ab_error *err)
+int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, uint32_t mtu, struct ab_stats_queue *stats,
+                uint32_t number, struct ab_error *err)
 {
     static const uint8_t any[16];
     struct sockaddr_in6 local = {0};
@@ -88,7 +88,7 @@ int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, struct ab_stats_q
         (void)setsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &on, sizeof(on));
     u->quic = use == AB_UDP_QUIC;
     u->batch = u->quic ? AB_UDP_UNITS : AB_UDP_BATCH;
-    u->room = u->quic ? AB_UDP_UNIT : AB_UDP_BYTES;
+    u->room = u->quic ? AB_UDP_UNIT : ab_udp_room(mtu, AB_UDP_BYTES);
     u->buffers = calloc(u->batch, u->room);
     if (!u->buffers)
         return refuse(u, AB_ENOMEM, err, "no memory for its buffers");
@@ -99,7 +99,7 @@ int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, struct ab_stats_q
     }
     if (u->quic && (rc = set_quic(u, family, err)))
         return rc;
-    if (u->quic && (rc = ab_udp_tx_init(&u->tx, fd, family, memcmp(u->addr, any, 16) == 0, stats, err))) {
+    if (u->quic && (rc = ab_udp_tx_init(&u->tx, fd, family, memcmp(u->addr, any, 16) == 0, mtu, stats, err))) {
         ab_udp_close(u);
         return rc;
     }

@@ -17,7 +17,7 @@
 #include "udp_tx.h"
 
 #define AB_UDP_BATCH 64
-#define AB_UDP_BYTES 4096       /* longest datagram kept whole: a v1 transaction; longer ones are cut and dropped */
+#define AB_UDP_BYTES 4096       /* kept whole where the MTU is no longer: a v1 transaction; what is longer is dropped */
 #define AB_UDP_UNITS 16         /* QUIC: units of one system call; they stay in the second-level cache */
 #define AB_UDP_UNIT 65536       /* QUIC: bytes of a unit, all that GRO puts together */
 #define AB_UDP_BUFFER (8 << 20) /* QUIC: bytes asked for in the kernel's queues each way, 5 ms of 10 Gbit/s */
@@ -47,10 +47,17 @@ struct ab_udp {
     struct ab_udp_tx tx;                                      /* QUIC: what is sent */
 };
 
-/* ab_udp_open owns `fd` from then on, also when it fails. */
-int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, struct ab_stats_queue *stats, uint32_t number,
-                struct ab_error *err);
+/* ab_udp_open owns `fd` from then on, also when it fails. `mtu` of the interface: datagrams that fit it are taken whole
+ * and may be sent (udp_tx.h says up to where); 0: a usual one. */
+int ab_udp_open(struct ab_udp *u, int fd, enum ab_udp_use use, uint32_t mtu, struct ab_stats_queue *stats,
+                uint32_t number, struct ab_error *err);
 void ab_udp_close(struct ab_udp *u);
+
+/* ab_udp_bytes: memory of the buffers, both ways. */
+static inline uint64_t ab_udp_bytes(const struct ab_udp *u)
+{
+    return (uint64_t)u->batch * u->room + (u->quic ? (uint64_t)AB_UDP_TX_BUFFERS * u->tx.room : 0);
+}
 
 /* ab_udp_rx receives up to `max` datagrams; they are valid until the next call. `cut` counts those that were longer
  * than a buffer. */

@@ -9,7 +9,7 @@
 #define UDP_SEGMENT 103
 #endif
 
-int ab_udp_tx_init(struct ab_udp_tx *t, int fd, int family, bool any, struct ab_stats_queue *stats,
+int ab_udp_tx_init(struct ab_udp_tx *t, int fd, int family, bool any, uint32_t mtu, struct ab_stats_queue *stats,
                    struct ab_error *err)
 {
     memset(t, 0, sizeof(*t));
@@ -18,7 +18,8 @@ int ab_udp_tx_init(struct ab_udp_tx *t, int fd, int family, bool any, struct ab_
     t->any = any;
     t->stats = stats;
     t->gso = true;
-    t->memory = calloc(AB_UDP_TX_BUFFERS + 1, AB_UDP_TX_ROOM);
+    t->room = ab_udp_room(mtu, AB_UDP_TX_ROOM);
+    t->memory = calloc(AB_UDP_TX_BUFFERS + 1, t->room);
     if (!t->memory)
         return ab_fail(err, AB_ENOMEM, "UDP socket: no memory for %d buffers to send from", AB_UDP_TX_BUFFERS);
     t->area = (uint8_t *)(((uintptr_t)t->memory + AB_CACHELINE - 1) & ~(uintptr_t)(AB_CACHELINE - 1));

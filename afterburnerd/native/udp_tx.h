@@ -17,7 +17,8 @@
 #include "path.h"
 
 #define AB_UDP_TX_BUFFERS 256 /* packets collected or stuck at a time */
-#define AB_UDP_TX_ROOM 2048   /* bytes of a packet at most: an MTU of 1,500 and some */
+#define AB_UDP_TX_ROOM 2048   /* bytes of a buffer at least: an MTU of 1,500 and some */
+#define AB_UDP_TX_MOST 9216   /* and at most: jumbo frames; a loopback's 65,536 would be 16 MiB */
 #define AB_UDP_TX_GROUPS 64   /* units of one flush */
 #define AB_UDP_TX_SEGMENTS 64 /* packets of a unit (UDP_MAX_SEGMENTS of include/linux/udp.h up to Linux 6.8) */
 #define AB_UDP_TX_UNIT 65000  /* bytes of a unit: below the 65,507 of a UDP datagram */
@@ -40,8 +41,9 @@ struct ab_udp_tx {
     bool any;          /* bound to no address: the source is named with each message */
     bool gso;          /* units of several packets are taken */
     uint32_t refusals; /* units refused for their size */
+    uint32_t room;     /* bytes of a buffer */
     void *memory;
-    uint8_t *area; /* in it: AB_UDP_TX_BUFFERS buffers of AB_UDP_TX_ROOM bytes, on cache lines */
+    uint8_t *area; /* in it: AB_UDP_TX_BUFFERS buffers of `room` bytes, on cache lines */
     uint32_t free_count;
     uint16_t free[AB_UDP_TX_BUFFERS];  /* stack of buffers that nobody holds */
     uint32_t queued;                   /* packets in `order` and `pieces` */
@@ -60,9 +62,17 @@ struct ab_udp_tx {
 
 _Static_assert(AB_UDP_TX_GROUPS <= AB_UDP_TX_SEGMENTS, "a message for each group");
 
-int ab_udp_tx_init(struct ab_udp_tx *t, int fd, int family, bool any, struct ab_stats_queue *stats,
+/* ab_udp_tx_init: buffers have room for what `mtu` allows. */
+int ab_udp_tx_init(struct ab_udp_tx *t, int fd, int family, bool any, uint32_t mtu, struct ab_stats_queue *stats,
                    struct ab_error *err);
 void ab_udp_tx_fini(struct ab_udp_tx *t);
+
+/* ab_udp_room: bytes of a buffer for a datagram, from `least` where the MTU is usual up to AB_UDP_TX_MOST: whole cache
+ * lines. Where it is not known (0) it counts as usual. */
+static inline uint32_t ab_udp_room(uint32_t mtu, uint32_t least)
+{
+    return AB_MAX(least, (AB_MIN(mtu, AB_UDP_TX_MOST) + AB_CACHELINE - 1) & ~(AB_CACHELINE - 1u));
+}
 
 /* ab_udp_tx_take: a buffer (its number), or -1 where all are in use. ab_udp_tx_put gives back one that was not queued.
  */
@@ -78,7 +88,7 @@ static inline void ab_udp_tx_put(struct ab_udp_tx *t, uint32_t buffer)
 
 static inline uint8_t *ab_udp_tx_data(const struct ab_udp_tx *t, uint32_t buffer)
 {
-    return t->area + (size_t)buffer * AB_UDP_TX_ROOM;
+    return t->area + (size_t)buffer * t->room;
 }
 
 /* ab_udp_tx_queue adds a filled buffer to what the next flush sends. */

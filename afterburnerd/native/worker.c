@@ -31,8 +31,8 @@ void ab_worker_fini(struct ab_worker *w)
 /* After a slot was opened or closed. */
 static void take_stock(struct ab_worker *w)
 {
-    uint64_t bytes = 0;
-    bool huge = true; /* all of it, or it does not count */
+    uint64_t bytes = 0, frames = 0;
+    bool huge = true; /* all frames, or it does not count */
 
     w->io_count = 0;
     for (uint32_t i = 0; i < AB_MAX_QUEUES; i++) {
@@ -40,12 +40,14 @@ static void take_stock(struct ab_worker *w)
             continue;
         w->open[w->io_count++] = (uint8_t)i;
         if (w->ios[i]->kind == AB_IO_XSK) {
-            bytes += w->ios[i]->xsk.umem.bytes;
+            frames += w->ios[i]->xsk.umem.bytes;
             huge = huge && w->ios[i]->xsk.umem.huge;
+        } else {
+            bytes += ab_udp_bytes(&w->ios[i]->udp);
         }
     }
-    AB_STAT_SET(&w->stats->memory_bytes, bytes);
-    AB_STAT_SET(&w->stats->huge_pages, bytes && huge);
+    AB_STAT_SET(&w->stats->memory_bytes, bytes + frames);
+    AB_STAT_SET(&w->stats->huge_pages, frames && huge);
 }
 
 static int take_slot(struct ab_worker *w, uint32_t slot, int fd, struct ab_error *err)
@@ -89,14 +91,14 @@ int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct 
     return keep_or_free(w, slot, AB_IO_XSK, ab_xsk_open(&w->ios[slot]->xsk, fd, config, stats, err));
 }
 
-int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, enum ab_udp_use use, struct ab_stats_queue *stats,
-                       struct ab_error *err)
+int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, enum ab_udp_use use, uint32_t mtu,
+                       struct ab_stats_queue *stats, struct ab_error *err)
 {
     int rc = take_slot(w, slot, fd, err);
 
     if (rc)
         return rc;
-    return keep_or_free(w, slot, AB_IO_UDP, ab_udp_open(&w->ios[slot]->udp, fd, use, stats, slot, err));
+    return keep_or_free(w, slot, AB_IO_UDP, ab_udp_open(&w->ios[slot]->udp, fd, use, mtu, stats, slot, err));
 }
 
 int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err)

@@ -91,8 +91,8 @@ void ab_worker_fini(struct ab_worker *w);
 
 int ab_worker_open_xsk(struct ab_worker *w, uint32_t slot, int fd, const struct ab_xsk_config *config, bool verify_udp,
                        struct ab_stats_queue *stats, struct ab_error *err);
-int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, enum ab_udp_use use, struct ab_stats_queue *stats,
-                       struct ab_error *err);
+int ab_worker_open_udp(struct ab_worker *w, uint32_t slot, int fd, enum ab_udp_use use, uint32_t mtu,
+                       struct ab_stats_queue *stats, struct ab_error *err);
 int ab_worker_close(struct ab_worker *w, uint32_t slot, struct ab_error *err);
 
 /* ab_worker_enter, then ab_worker_turn again and again, is what ab_worker_run does between two doorbells: for whoever

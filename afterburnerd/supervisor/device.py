@@ -92,6 +92,11 @@ class Device:
         return self.link.queues.rx if self.link.queues is not None else 1
 
     @property
+    def mtu(self) -> int:
+        """0 while the interface is away."""
+        return self.facts.link.mtu if self.facts.link is not None else 0
+
+    @property
     def multi_buffer(self) -> bool:
         """Whether a frame of this MTU may not fit one frame of packet memory."""
         return self.link.mtu + L2_BYTES > self.config.memory.frame_size - HEADROOM

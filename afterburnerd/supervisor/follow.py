@@ -2,7 +2,8 @@
 
     gone, back        queues closed and the program off; queues and program anew
     queues, rings     every queue bound anew
-    MTU, down and up  bound anew too: drivers rebuild their rings, and sockets bound before may be dead (flap.py)
+    MTU, down and up  bound anew too: drivers rebuild their rings, and sockets bound before may be dead (flap.py);
+                      UDP sockets get buffers of the new MTU's size
     MAC               the program learns it
     addresses         rules anew
 
@@ -128,6 +129,8 @@ class Follower:
                     say(messages.INTERFACE_DOWN, interface=new.name, reason=why)
                 if "mtu" in fields:
                     say(messages.INTERFACE_CHANGED, interface=new.name, changes=f"MTU {old.mtu} -> {new.mtu}")
+                    if self._device.rung == "socket":
+                        await self._resize()
                 if "restarts" in fields and new.usable and ("mtu" in fields or self._guard.follow(time.monotonic())):
                     # Drivers rebuild their rings on these: sockets bound before may be dead without saying so.
                     await self._rebind()
@@ -157,6 +160,13 @@ class Follower:
                     await keeper.bind()
                     self._guard.bound(time.monotonic())
                     self._segment.add("daemon", 0, "rebinds", len(keeper.queues))
+
+    async def _resize(self) -> None:
+        """Sockets stay as they are, with what waits in them; the workers' buffers are made anew."""
+        for keeper in self._workers.keepers:
+            if keeper.running:
+                with self._or_replaced(keeper):
+                    await keeper.bind()
 
     async def look_after_program(self) -> None:
         """Somebody may have taken our program off (bpftool link detach): put it on again."""

@@ -209,7 +209,7 @@ class Keeper:
             queues = self.queues
             if self.device.rung == "socket":
                 for slot, sock in enumerate(self.sockets):
-                    await self._plane().order(orders.OpenSocket(slot=slot), (sock.fileno(),))
+                    await self._plane().order(orders.OpenSocket(slot=slot, mtu=self.device.mtu), (sock.fileno(),))
                     self._slots.add(slot)
                     self.modes[slot] = QueueMode.SOCKET
             else:
@@ -251,7 +251,8 @@ class Keeper:
 
     async def _open_quic(self, index: int) -> None:
         slot = self.quic_slot(index)
-        await self._plane().order(orders.OpenSocket(slot=slot, quic=True), (self.quic_sockets[index].fileno(),))
+        order = orders.OpenSocket(slot=slot, quic=True, mtu=self.device.mtu)
+        await self._plane().order(order, (self.quic_sockets[index].fileno(),))
         self._slots.add(slot)
 
     async def unbind(self) -> None:

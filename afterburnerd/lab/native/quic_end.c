@@ -156,7 +156,7 @@ static int open_source(struct ab_lab_quic_end *e, const struct ab_lab_options *o
     if (!socket)
         return open_queue(e, o, slot, err);
     fd = open_socket(o, err);
-    return fd < 0 ? fd : ab_worker_open_udp(&e->worker, slot, fd, AB_UDP_QUIC, &e->queue_stats[slot], err);
+    return fd < 0 ? fd : ab_worker_open_udp(&e->worker, slot, fd, AB_UDP_QUIC, 0, &e->queue_stats[slot], err);
 }
 
 /* A side's parameters as it would have sent them: room for everything that the engine can take. */

@@ -180,7 +180,7 @@ static int attempt(const struct ab_xsk_config *config, enum ab_udp_use use)
 
     calls = closed = 0;
     rc = config ? ab_worker_open_xsk(&worker, SLOT, FD, config, false, &queue_stats, &err)
-                : ab_worker_open_udp(&worker, SLOT, FD, use, &queue_stats, &err);
+                : ab_worker_open_udp(&worker, SLOT, FD, use, 9000, &queue_stats, &err);
     if (rc) {
         MUST(rc == err.code && rc < 0 && err.text[0] && !worker.ios[SLOT]);
         MUST(ab_worker_close(&worker, SLOT, NULL) == AB_EINVAL);

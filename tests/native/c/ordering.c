@@ -146,7 +146,7 @@ static void watch_worker(void)
     ab_worker_init(&worker, 0, &worker_stats, rule_stats, &bell);
     MUST(ab_rules_init(&worker.rules, &rule, 1, &err) == 0);
     MUST(ab_record_init(&worker.records, ring, sizeof(*ring) + MANY_SLOTS * SLOT_BYTES, &err) == 0);
-    MUST(ab_worker_open_udp(&worker, 0, in, AB_UDP_CAPTURE, &queue_stats, &err) == 0);
+    MUST(ab_worker_open_udp(&worker, 0, in, AB_UDP_CAPTURE, 0, &queue_stats, &err) == 0);
     worker.sleeps = true;
     MUST(pthread_create(&thread, NULL, run_worker, NULL) == 0);
     for (uint64_t sent = 0; seen < DATAGRAMS && ab_now_ns() < deadline;) {

@@ -4,7 +4,7 @@
  * Real sockets on the loopback; sendmmsg is wrapped, and a seeded generator decides when it fails, with what, and how
  * much it takes. Prints: packets queued, received, dropped, refusals played, units of several packets.
  *
- *   udp_tx SEED ROUNDS */
+ *   udp_tx SEED ROUNDS FAMILY MTU */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -104,19 +104,21 @@ static uint64_t collect(struct ab_udp *u)
 int main(int argc, char **argv)
 {
     int family = argc > 3 && argv[3][0] == '6' ? AF_INET6 : AF_INET;
+    uint32_t mtu = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 1500, most = AB_MIN(mtu, AB_UDP_TX_MOST) - 48;
     uint64_t received = 0, queued = 0;
     struct ab_path path = {.family = family == AF_INET ? 4 : 6};
     struct ab_error err;
 
     MUST(argc > 2);
     state = strtoull(argv[1], NULL, 10);
-    MUST(ab_udp_open(&sender, bound(family), AB_UDP_QUIC, &stats[PEERS], 0, &err) == 0);
+    MUST(ab_udp_open(&sender, bound(family), AB_UDP_QUIC, mtu, &stats[PEERS], 0, &err) == 0);
+    MUST(sender.tx.room >= AB_MIN(mtu, AB_UDP_TX_MOST) && sender.tx.room >= AB_UDP_TX_ROOM);
     for (int i = 0; i < PEERS; i++)
-        MUST(ab_udp_open(&peers[i], bound(family), AB_UDP_QUIC, &stats[i], 0, &err) == 0);
+        MUST(ab_udp_open(&peers[i], bound(family), AB_UDP_QUIC, mtu, &stats[i], 0, &err) == 0);
     memcpy(path.local, sender.addr, 16);
     path.local_port = port_of(sender.fd);
     for (long round = strtol(argv[2], NULL, 10); round >= 0; round--) {
-        uint32_t want = draw(100), len = 100 + draw(1300), peer = draw(PEERS);
+        uint32_t want = draw(100), len = 100 + draw(most - 152), peer = draw(PEERS);
 
         honest = round == 0; /* at the end all that is left goes out */
         for (uint32_t i = 0; i < want; i++) {
@@ -127,7 +129,7 @@ int main(int argc, char **argv)
             if (buffer < 0)
                 break;
             if (draw(10) == 0)
-                len = 12 + draw(1400);
+                len = 12 + draw(most - 12);
             if (draw(20) == 0)
                 peer = draw(PEERS);
             data = ab_udp_tx_data(&sender.tx, (uint32_t)buffer);
