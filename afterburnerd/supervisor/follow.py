@@ -129,6 +129,7 @@ class Follower:
                     say(messages.INTERFACE_DOWN, interface=new.name, reason=why)
                 if "mtu" in fields:
                     say(messages.INTERFACE_CHANGED, interface=new.name, changes=f"MTU {old.mtu} -> {new.mtu}")
+                    self._quic.mtu_changed()
                     if self._device.rung == "socket":
                         await self._resize()
                 if "restarts" in fields and new.usable and ("mtu" in fields or self._guard.follow(time.monotonic())):

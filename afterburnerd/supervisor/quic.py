@@ -244,6 +244,11 @@ class QuicService(QuicOff):
         if self._parts is not None and not self._stopping:
             self._parts.ports.apply()
 
+    def mtu_changed(self) -> None:
+        """Peers of handshakes from here on are told what may be sent to us now."""
+        if self._parts is not None and not self._stopping:
+            self._parts.ports.adjust()
+
     # --- what the parts tell -----------------------------------------------------------------------------------------
 
     def port_events(self, port: KernelPort) -> None:

@@ -75,6 +75,9 @@ class QuicOff:
     def addresses_changed(self) -> None:
         """The interface has other addresses than before."""
 
+    def mtu_changed(self) -> None:
+        """The interface has another MTU."""
+
     def submit(self, name: str, data: bytes, datagram: bool = False) -> int:
         raise Refusal(HOW, EXIT_UNREACHABLE)
 

@@ -301,12 +301,12 @@ def _named(namespace: str, ifname: str, address: str) -> netns.End:
 
 
 @contextlib.contextmanager
-def between(folder: Path, queues: int = 1) -> Iterator[Way]:
+def between(folder: Path, queues: int = 1, mtu: int = 1500) -> Iterator[Way]:
     """Such a network, which forwards faithfully until it is told otherwise."""
     with contextlib.ExitStack() as stack:
         # The near ends are the hosts; the far ends become the router's ports, in one namespace.
         one, two = (
-            stack.enter_context(netns.pair(queues=queues, addresses=False, quiet=True, macs=(mac, ROUTER_MAC)))
+            stack.enter_context(netns.pair(queues=queues, mtu=mtu, addresses=False, quiet=True, macs=(mac, ROUTER_MAC)))
             for mac in HOST_MACS
         )
         router = one.far.name
