@@ -26,7 +26,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from ..abi import orders, schema
+from ..abi import lone, orders
 from ..abi.layout import (
     QUIC_COMMAND_BYTES,
     QUIC_EVENT_BYTES,
@@ -196,12 +196,9 @@ class Host:
 
     async def _start_plane(self) -> Plane:
         held, options = self._held, self.options
-        blocks = {b.name: b.words * 8 for b in schema.BLOCKS}
-        rule_off = blocks["worker"]
-        queue_off = rule_off + 64 * blocks["rule"]
         stats = os.memfd_create("afterburner-lab", os.MFD_CLOEXEC)
         held.callback(os.close, stats)
-        os.ftruncate(stats, queue_off + 64 * blocks["queue"])
+        os.ftruncate(stats, lone.SIZE)
         name = f"afterburner-lab-peer-{os.getpid()}"
         ring = RecordRing.create(name, 0, RECORD_SLOTS, RECORD_BYTES)
         held.callback(ring.close)
@@ -221,10 +218,7 @@ class Host:
                 fifo=0,
                 sleeps=options.cpu < 0,
                 records=options.records,
-                worker_off=0,
-                rule_off=rule_off,
-                queue_off=queue_off,
-                queue_stride=blocks["queue"],
+                **lone.OFFSETS,
             ),
             stats,
             ring.fd if options.records else None,

@@ -23,7 +23,7 @@ from ipaddress import IPv4Address
 
 import msgspec
 
-from afterburnerd.abi import schema
+from afterburnerd.abi import lone
 from afterburnerd.abi.layout import Decoder, Path, PortKind, Rule
 from afterburnerd.native import lib
 
@@ -111,13 +111,8 @@ class _End:
     """A worker on one end of the pair, with our program in front."""
 
     def __init__(self, index: int, mac: bytes, address: IPv4Address, decoder: Decoder) -> None:
-        blocks = {b.name: b.words * 8 for b in schema.BLOCKS}
-        self.rule_off, queue_off = blocks["worker"], blocks["worker"] + 64 * blocks["rule"]
-        self.stats = mmap.mmap(-1, queue_off + 64 * blocks["queue"])
-        self.worker = lib.Worker(
-            index=0, stats=self.stats, bell=mmap.mmap(-1, 4096), worker_off=0, rule_off=self.rule_off,
-            queue_off=queue_off, queue_stride=blocks["queue"],
-        )  # fmt: skip
+        self.stats = mmap.mmap(-1, lone.SIZE)
+        self.worker = lib.Worker(index=0, stats=self.stats, bell=mmap.mmap(-1, 4096), **lone.OFFSETS)
         self.worker.set_rules(Rule(addr=mapped(address), port=PORT, decoder=decoder).pack())
         self.program = XdpProgram()
         try:
@@ -137,8 +132,8 @@ class _End:
 
     @property
     def counted(self) -> int:
-        """Datagrams that matched the rule: the first word of its block."""
-        return int.from_bytes(self.stats[self.rule_off : self.rule_off + 8], "little")
+        """Datagrams that matched the rule."""
+        return lone.read(self.stats, "rule", "packets")
 
     def close(self) -> None:
         self.worker.close()

@@ -20,7 +20,7 @@ from aioquic.quic.packet import QuicPacketType
 from afterburnerd.abi import control
 from tests import netns, waiting
 from tests.interop import peers, tshark, wire
-from tests.interop.ours import BACKENDS, PORT, RETRY_PORT, Ours, Received, daemon
+from tests.interop.ours import BACKENDS, PORT, RETRY_PORT, Link, Ours, Received, daemon
 from tests.interop.test_peers import MANY, SIZE, need
 from tests.unit.quic.rig import long_kinds
 
@@ -239,6 +239,22 @@ def serve(ours: Ours, engine: str, *options: str, count: int = 3, size: int = SI
     return server
 
 
+@contextlib.contextmanager
+def once_connected(ours: Ours, engine: str, *options: str) -> Iterator[tuple[peers.Peer, Link, int]]:
+    """A server that our daemon has a connection with, over which three messages have arrived: what comes next is the second
+    one. The server, the link, the connection's number."""
+    far = ours.rig.far
+    with (
+        peers.server(engine, *options, address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
+        ours.link(FAR_PORT) as link,
+    ):
+        first = link.wait_open()
+        link.send(*messages(3))
+        link.wait_acknowledged()
+        arrived(server, 0, 3)
+        yield server, link, first.number
+
+
 @engines
 def test_server_gets_three_streams(ours: Ours, engine: str) -> None:
     need(engine, "server")
@@ -275,17 +291,9 @@ def test_server_asks_for_our_address(ours: Ours, engine: str) -> None:
 def test_server_resumes(ours: Ours, engine: str) -> None:
     """Our worker dies, and the supervisor dials anew with the ticket that it has."""
     need(engine, "server")
-    far = ours.rig.far
-    with (
-        peers.server(engine, address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
-        ours.link(FAR_PORT) as link,
-    ):
-        first = link.wait_open()
-        link.send(*messages(3))
-        link.wait_acknowledged()
-        arrived(server, 0, 3)
+    with once_connected(ours, engine) as (server, link, first):
         ours.kill_plane()
-        link.wait_open(first.number)
+        link.wait_open(first)
         link.send(*messages(3))
         link.wait_acknowledged()
         said = server.wait("connected", 2)
@@ -297,18 +305,10 @@ def test_server_asks_once_and_gets_its_token(ours: Ours) -> None:
     """quic-go gives every client a token, and says when it sends a Retry."""
     engine = "quicgo"
     need(engine, "server", "retry")
-    far = ours.rig.far
-    with (
-        peers.server(engine, "--retry", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
-        ours.link(FAR_PORT) as link,
-    ):
-        first = link.wait_open()
-        link.send(*messages(3))
-        link.wait_acknowledged()
-        arrived(server, 0, 3)
+    with once_connected(ours, engine, "--retry") as (server, link, first):
         assert len(server.seen("retry")) == 1
         ours.kill_plane()
-        link.wait_open(first.number)
+        link.wait_open(first)
         link.send(*messages(3))
         link.wait_acknowledged()
         server.wait("connected", 2)
@@ -319,17 +319,9 @@ def test_server_asks_once_and_gets_its_token(ours: Ours) -> None:
 def test_server_accepts_early_data(ours: Ours, engine: str) -> None:
     """As above, and what waits meanwhile goes in 0-RTT."""
     need(engine, "server", "zero-rtt")
-    far = ours.rig.far
-    with (
-        peers.server(engine, "--zero-rtt", address=far.ipv4, port=FAR_PORT, namespace=far.name) as server,
-        ours.link(FAR_PORT) as link,
-    ):
-        first = link.wait_open()
-        link.send(*messages(3))
-        link.wait_acknowledged()
-        arrived(server, 0, 3)
+    with once_connected(ours, engine, "--zero-rtt") as (server, link, first):
         ours.kill_plane(lambda: link.send(*messages(4)))
-        link.wait_open(first.number)
+        link.wait_open(first)
         link.wait_acknowledged()
         said = server.wait("connected", 2)
         assert said["resumed"] and said["early_data"] in (True, None), said  # None: the engine does not tell

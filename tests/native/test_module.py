@@ -17,15 +17,10 @@ from typing import Any
 
 import pytest
 
-from afterburnerd.abi import schema
+from afterburnerd.abi import lone, schema
 from afterburnerd.abi.layout import RECORD_MAGIC, Record, RecordRing, Rule, Tx
 from afterburnerd.native import lib
 
-BLOCK = {b.name: b.words * 8 for b in schema.BLOCKS}
-RULE_OFF = BLOCK["worker"]
-QUEUE_OFF = RULE_OFF + 64 * BLOCK["rule"]
-SIZE = QUEUE_OFF + 64 * BLOCK["queue"]
-OFFSETS = {"worker_off": 0, "rule_off": RULE_OFF, "queue_off": QUEUE_OFF, "queue_stride": BLOCK["queue"]}
 XSK: dict[str, Any] = {
     "slot": 0, "ifindex": 1, "queue": 0, "frames": 64, "frame_size": 2048, "ring": 64, "huge_pages": 2, "mode": 2,
     "generic": False, "multi_buffer": False, "busy_poll": False, "busy_usecs": 0, "busy_budget": 0, "verify_udp": False,
@@ -36,9 +31,9 @@ class Parts:
     """A worker and what it lies on."""
 
     def __init__(self) -> None:
-        self.stats = mmap.mmap(-1, SIZE)
+        self.stats = mmap.mmap(-1, lone.SIZE)
         self.bell = mmap.mmap(-1, 4096)
-        self.worker = lib.Worker(index=0, stats=self.stats, bell=self.bell, **OFFSETS)
+        self.worker = lib.Worker(index=0, stats=self.stats, bell=self.bell, **lone.OFFSETS)
 
 
 @pytest.fixture
@@ -144,8 +139,8 @@ def test_an_argument_cannot_pull_the_worker_away_under_the_call(parts: Parts) ->
 @pytest.mark.parametrize(
     ("offsets", "message"),
     [
-        ({"worker_off": SIZE}, "worker block: .* do not lie within"),
-        ({"rule_off": SIZE - 64}, "rule blocks: .* do not lie within"),
+        ({"worker_off": lone.SIZE}, "worker block: .* do not lie within"),
+        ({"rule_off": lone.SIZE - 64}, "rule blocks: .* do not lie within"),
         ({"worker_off": (1 << 64) - 64}, "worker block: .* do not lie within"),
         ({"worker_off": 8}, "worker block: offset 8 .* not aligned"),
     ],
@@ -153,19 +148,19 @@ def test_an_argument_cannot_pull_the_worker_away_under_the_call(parts: Parts) ->
 def test_blocks_that_do_not_lie_in_the_segment_are_refused_and_nothing_is_held(
     offsets: dict[str, int], message: str
 ) -> None:
-    stats, bell = mmap.mmap(-1, SIZE), mmap.mmap(-1, 4096)
+    stats, bell = mmap.mmap(-1, lone.SIZE), mmap.mmap(-1, 4096)
     worker = lib.Worker.__new__(lib.Worker)
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
-            worker.__init__(index=0, stats=stats, bell=bell, **OFFSETS | offsets)  # type: ignore[misc]
+            worker.__init__(index=0, stats=stats, bell=bell, **lone.OFFSETS | offsets)  # type: ignore[misc]
     stats.close()  # BufferError where it is still held
     bell.close()
 
 
 def test_a_worker_is_initialised_once(parts: Parts) -> None:
-    stats, bell = mmap.mmap(-1, SIZE), mmap.mmap(-1, 4096)
+    stats, bell = mmap.mmap(-1, lone.SIZE), mmap.mmap(-1, 4096)
     with pytest.raises(RuntimeError, match="once"):
-        parts.worker.__init__(index=0, stats=stats, bell=bell, **OFFSETS)  # type: ignore[misc]
+        parts.worker.__init__(index=0, stats=stats, bell=bell, **lone.OFFSETS)  # type: ignore[misc]
     stats.close()
     bell.close()
     parts.worker.run(1)
@@ -175,10 +170,10 @@ def test_a_worker_is_initialised_once(parts: Parts) -> None:
 
 
 def test_memory_that_is_not_aligned_is_refused(parts: Parts) -> None:
-    with pytest.raises(ValueError, match="worker block: offset 0 of the buffer is not aligned"):
-        lib.Worker(index=0, stats=memoryview(mmap.mmap(-1, SIZE + 8))[8:], bell=parts.bell, **OFFSETS)
+    with pytest.raises(ValueError, match=r"worker block: offset \d+ of the buffer is not aligned"):
+        lib.Worker(index=0, stats=memoryview(mmap.mmap(-1, lone.SIZE + 8))[8:], bell=parts.bell, **lone.OFFSETS)
     with pytest.raises(ValueError, match="doorbell: offset 0 of the buffer is not aligned"):
-        lib.Worker(index=0, stats=parts.stats, bell=memoryview(mmap.mmap(-1, 4096))[1:], **OFFSETS)
+        lib.Worker(index=0, stats=parts.stats, bell=memoryview(mmap.mmap(-1, 4096))[1:], **lone.OFFSETS)
     laid_out = bytes(ring())
     memory = memoryview(mmap.mmap(-1, 8 + len(laid_out)))[8:]
     memory[:] = laid_out
@@ -188,8 +183,8 @@ def test_memory_that_is_not_aligned_is_refused(parts: Parts) -> None:
 
 def test_numbers_do_not_wrap_around(parts: Parts) -> None:
     for call in (
-        lambda: lib.Worker(index=1 << 16, stats=parts.stats, bell=parts.bell, **OFFSETS),
-        lambda: lib.Worker(index=0, stats=parts.stats, bell=parts.bell, **OFFSETS | {"queue_stride": -256}),
+        lambda: lib.Worker(index=1 << 16, stats=parts.stats, bell=parts.bell, **lone.OFFSETS),
+        lambda: lib.Worker(index=0, stats=parts.stats, bell=parts.bell, **lone.OFFSETS | {"queue_stride": -256}),
         lambda: parts.worker.open_udp(1 << 32, -1),
         lambda: parts.worker.open_xsk(fd=-1, **XSK | {"frames": (1 << 32) + 64}),
         lambda: parts.worker.close_slot(1 << 32),
@@ -200,13 +195,13 @@ def test_numbers_do_not_wrap_around(parts: Parts) -> None:
             call()
 
 
-@pytest.mark.parametrize("stride", [(1 << 64) - 256, 1 << 63, SIZE])
+@pytest.mark.parametrize("stride", [(1 << 64) - 256, 1 << 63, lone.SIZE])
 def test_a_queue_block_outside_the_segment_is_refused(stride: int) -> None:
-    stats, bell = mmap.mmap(-1, SIZE), mmap.mmap(-1, 4096)
-    worker = lib.Worker(index=0, stats=stats, bell=bell, **OFFSETS | {"queue_stride": stride})
+    stats, bell = mmap.mmap(-1, lone.SIZE), mmap.mmap(-1, 4096)
+    worker = lib.Worker(index=0, stats=stats, bell=bell, **lone.OFFSETS | {"queue_stride": stride})
     with pytest.raises(ValueError, match=r"queue block: .* do not lie within"):
         worker.open_udp(2, udp())  # 2 * (2**64 - 256) and 2 * 2**63 wrap around into the segment
-    assert bytes(stats) == bytes(SIZE)
+    assert bytes(stats) == bytes(lone.SIZE)
     worker.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from afterburnerd.abi import schema
+from afterburnerd.abi import lone
 from afterburnerd.abi.layout import Decoder, PortKind, Rule
 from afterburnerd.native import lib
 from afterburnerd.net.xdp import LocalPort, Settings, Use, XdpProgram, mapped
@@ -19,7 +19,6 @@ from tests import cc, netns
 
 pytestmark = [pytest.mark.privileged, pytest.mark.bpf]
 
-BLOCK = {b.name: b for b in schema.BLOCKS}
 PORT = 8001
 
 
@@ -28,18 +27,9 @@ class Bench:
 
     def __init__(self, rig: netns.Pair, frames: int, ring: int, decoder: Decoder) -> None:
         self.rig = rig
-        self.queue_off = BLOCK["worker"].words * 8 + 64 * BLOCK["rule"].words * 8
-        self.stats = mmap.mmap(-1, self.queue_off + 64 * BLOCK["queue"].words * 8)
+        self.stats = mmap.mmap(-1, lone.SIZE)
         self.bell = mmap.mmap(-1, 4096)
-        self.worker = lib.Worker(
-            index=0,
-            stats=self.stats,
-            bell=self.bell,
-            worker_off=0,
-            rule_off=BLOCK["worker"].words * 8,
-            queue_off=self.queue_off,
-            queue_stride=BLOCK["queue"].words * 8,
-        )
+        self.worker = lib.Worker(index=0, stats=self.stats, bell=self.bell, **lone.OFFSETS)
         address = IPv4Address(rig.near.ipv4)
         self.worker.set_rules(Rule(addr=mapped(address), port=PORT, decoder=decoder).pack())
         self.program = XdpProgram()
@@ -66,12 +56,7 @@ class Bench:
         self.program.close()
 
     def of(self, name: str) -> int:
-        at = self.queue_off
-        for s in BLOCK["queue"].stats:
-            if s.name == name:
-                return int.from_bytes(self.stats[at : at + 8], "little")
-            at += 8 * s.words
-        raise KeyError(name)
+        return lone.read(self.stats, "queue", name)
 
     def send(self, count: int) -> None:
         for i in range(count):

@@ -9,47 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from afterburnerd.abi import schema
-from afterburnerd.abi.kinds import Block
+from afterburnerd.abi import lone, schema
 from afterburnerd.abi.layout import RECORD_MAGIC, Decoder, Record, RecordKind, RecordRing, Rule, TxReason
 from afterburnerd.native import lib
 from tests import cc
 
-BLOCK = {b.name: b for b in schema.BLOCKS}
 LOOPBACK = bytes(10) + b"\xff\xff" + socket.inet_aton("127.0.0.1")
 SLOTS, SLOT_BYTES = 16, 512
-
-
-def word(stats: mmap.mmap, block: Block, base: int, name: str) -> int:
-    at = base
-    for s in block.stats:
-        if s.name == name:
-            return int.from_bytes(stats[at : at + 8], "little")
-        at += 8 * s.words
-    raise KeyError(name)
 
 
 class Bench:
     """A worker with its shared memory in plain anonymous maps."""
 
     def __init__(self) -> None:
-        self.rule_off = BLOCK["worker"].words * 8
-        self.queue_off = self.rule_off + 64 * BLOCK["rule"].words * 8
-        self.stats = mmap.mmap(-1, self.queue_off + 64 * BLOCK["queue"].words * 8)
+        self.stats = mmap.mmap(-1, lone.SIZE)
         self.bell = mmap.mmap(-1, 4096)
         self.ring = mmap.mmap(-1, RecordRing.SIZE + SLOTS * SLOT_BYTES)
         self.ring[: RecordRing.SIZE] = RecordRing(
             magic=RECORD_MAGIC, version=schema.VERSION, slot_bytes=SLOT_BYTES, slots=SLOTS
         ).pack()
-        self.worker = lib.Worker(
-            index=3,
-            stats=self.stats,
-            bell=self.bell,
-            worker_off=0,
-            rule_off=self.rule_off,
-            queue_off=self.queue_off,
-            queue_stride=BLOCK["queue"].words * 8,
-        )
+        self.worker = lib.Worker(index=3, stats=self.stats, bell=self.bell, **lone.OFFSETS)
         self.worker.set_records(self.ring)
 
     def open(self, decoder: Decoder, rule: int = 5) -> tuple[str, int]:
@@ -61,13 +40,13 @@ class Bench:
         return address
 
     def of_worker(self, name: str) -> int:
-        return word(self.stats, BLOCK["worker"], 0, name)
+        return lone.read(self.stats, "worker", name)
 
     def of_rule(self, rule: int, name: str) -> int:
-        return word(self.stats, BLOCK["rule"], self.rule_off + rule * BLOCK["rule"].words * 8, name)
+        return lone.read(self.stats, "rule", name, rule)
 
     def of_queue(self, slot: int, name: str) -> int:
-        return word(self.stats, BLOCK["queue"], self.queue_off + slot * BLOCK["queue"].words * 8, name)
+        return lone.read(self.stats, "queue", name, slot)
 
     def record(self, number: int) -> tuple[Record, bytes]:
         at = RecordRing.SIZE + number % SLOTS * SLOT_BYTES

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Literal, Protocol
 
-from afterburnerd.abi import schema
+from afterburnerd.abi import lone, schema
 from afterburnerd.abi.layout import (
     QUIC_COMMAND_BYTES,
     QUIC_EVENT_BYTES,
@@ -48,14 +48,11 @@ from tests import netns
 from tests.sim import wire
 
 By = Literal["afxdp", "socket"]
-BLOCK = {b.name: b for b in schema.BLOCKS}
 PORTS = {"client": 40001, "server": 8009}
 CONN = 7
 SLOTS, SLOT_BYTES = 4096, 2048  # of the record ring: with room for any frame
 RX_SLOT, TX_SLOT = 0, 1  # the second only where it is of another kind
 TURNS = 64  # of a worker at a time
-RULE_OFF = BLOCK["worker"].words * 8
-QUEUE_OFF = RULE_OFF + 64 * BLOCK["rule"].words * 8
 
 
 def memory(size: int) -> int:
@@ -100,7 +97,7 @@ class Side:
         self.name = name
         self.end, peer = (rig.near, rig.far) if name == "client" else (rig.far, rig.near)
         self.shared = {
-            "stats": memory(QUEUE_OFF + 64 * BLOCK["queue"].words * 8),
+            "stats": memory(lone.SIZE),
             "bell": memory(4096),
             "records": memory(RecordRing.SIZE + SLOTS * SLOT_BYTES),
         }
@@ -140,10 +137,7 @@ class Side:
         self.open_engine({"connections": 8, "messages": 2048, "packets": 8192, "streams": 64, "seed": 1, **config})
 
     def make_worker(self) -> Worker:
-        worker = lib.Worker(
-            index=0, stats=self.stats, bell=self.bell, worker_off=0, rule_off=RULE_OFF, queue_off=QUEUE_OFF,
-            queue_stride=BLOCK["queue"].words * 8,
-        )  # fmt: skip
+        worker = lib.Worker(index=0, stats=self.stats, bell=self.bell, **lone.OFFSETS)
         worker.set_records(self.records)
         return worker
 
@@ -231,12 +225,7 @@ class Side:
 
     def word(self, name: str, slot: int = -1) -> int:
         """A statistic of the worker, or of one of its sources."""
-        block, at = ("worker", 0) if slot < 0 else ("queue", QUEUE_OFF + slot * BLOCK["queue"].words * 8)
-        for s in BLOCK[block].stats:
-            if s.name == name:
-                return int.from_bytes(self.stats[at : at + 8], "little")
-            at += 8 * s.words
-        raise KeyError(name)
+        return lone.read(self.stats, "worker", name) if slot < 0 else lone.read(self.stats, "queue", name, slot)
 
 
 def schema_flag(name: str) -> int:

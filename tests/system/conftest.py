@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from . import container
+from .service import Service
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machine(stage: Path) -> Iterator[container.Container]:
     with container.booted(stage) as booted:
         yield booted
+
+
+@pytest.fixture(scope="module")
+def service(machine: container.Container) -> Service:
+    return Service(machine)

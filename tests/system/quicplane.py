@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 
-from afterburnerd.abi import orders
-from tests.net.quicpair import BLOCK, QUEUE_OFF, RULE_OFF, Side
+from afterburnerd.abi import lone, orders
+from tests.net.quicpair import Side
 
 PATIENCE = 20  # seconds for an answer: the machine may be busy
 
@@ -33,8 +33,8 @@ class Remote:
                 env={**os.environ, **(env or {})},
             )
         setup = orders.Setup(
-            worker=0, parent=os.getpid(), cpu=-1, nice=0, fifo=0, sleeps=False, records=True, worker_off=0,
-            rule_off=RULE_OFF, queue_off=QUEUE_OFF, queue_stride=BLOCK["queue"].words * 8,
+            worker=0, parent=os.getpid(), cpu=-1, nice=0, fifo=0, sleeps=False, records=True,
+            **lone.OFFSETS,
         )  # fmt: skip
         report = self.ask(setup, (shared["stats"], shared["bell"], shared["records"]))
         assert isinstance(report, orders.Ready), report

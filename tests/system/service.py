@@ -35,6 +35,8 @@ port = {PORT}
 decoder = "raw"
 """
 
+NOTHING = {"program": 0, "shared memory": [], "run directory": False, "processes": [], "interface": 0}
+"""What is left over of a daemon that ended well."""
 
 SEND = """
 import socket, sys

@@ -8,16 +8,9 @@ import pytest
 
 from tests.waiting import until
 
-from .container import Container
-from .service import CONFIG, UNIT, Service
+from .service import CONFIG, NOTHING, UNIT, Service
 
 pytestmark = pytest.mark.privileged
-NOTHING = {"program": 0, "shared memory": [], "run directory": False, "processes": [], "interface": 0}
-
-
-@pytest.fixture(scope="module")
-def service(machine: Container) -> Service:
-    return Service(machine)
 
 
 @pytest.fixture

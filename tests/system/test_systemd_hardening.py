@@ -6,16 +6,10 @@ import pytest
 
 from tests.hugepages import free
 
-from .container import Container
 from .service import CONFIG, UNIT, Service
 
 pytestmark = pytest.mark.privileged
 GRANTED = "CAP_NET_RAW CAP_NET_ADMIN CAP_BPF CAP_IPC_LOCK CAP_SYS_NICE"
-
-
-@pytest.fixture(scope="module")
-def service(machine: Container) -> Service:
-    return Service(machine)
 
 
 def drop_in(capabilities: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import container
-from .service import UNIT, Service
+from .service import NOTHING, UNIT, Service
 
 INSTALLED = (
     "etc/afterburner/afterburner.toml",
@@ -147,13 +147,7 @@ def test_install_upgrade_and_removal_on_a_running_machine(tmp_path: Path) -> Non
         service.serves()
 
         machine.run(command, "uninstall")
-        assert service.left_over() == {
-            "program": 0,
-            "shared memory": [],
-            "run directory": False,
-            "processes": [],
-            "interface": 0,
-        }
+        assert service.left_over() == NOTHING
         assert machine.run("systemctl", "cat", UNIT, check=False).returncode != 0
         assert machine.run("sh", "-c", "command -v afterburnerd afterburnerctl", check=False).stdout == ""
         assert machine.path("/etc/afterburner/conf.d/50-test.toml").exists()

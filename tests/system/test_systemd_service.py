@@ -9,17 +9,11 @@ import pytest
 
 from tests.waiting import until
 
-from .container import Container
-from .service import CONFIG, INTERFACE, UNIT, Service
+from .service import CONFIG, INTERFACE, NOTHING, UNIT, Service
 
 # bits of linux/capability.h
 RIGHTS = {"NET_ADMIN": 12, "NET_RAW": 13, "IPC_LOCK": 14, "SYS_NICE": 23, "BPF": 39}
 pytestmark = pytest.mark.privileged
-
-
-@pytest.fixture(scope="module")
-def service(machine: Container) -> Service:
-    return Service(machine)
 
 
 @pytest.fixture
@@ -213,13 +207,7 @@ def test_a_stop_leaves_nothing(service: Service) -> None:
     program = service.program()
     assert service.shared_memory() != []
     service.stop()
-    assert service.left_over() == {
-        "program": 0,
-        "shared memory": [],
-        "run directory": False,
-        "processes": [],
-        "interface": 0,
-    }
+    assert service.left_over() == NOTHING
     assert service.machine.show(UNIT, "Result")["Result"] == "success"
     shown = service.machine.run("bpftool", "-j", "prog", "show", "id", str(program), check=False)
     assert shown.returncode != 0, "the program is still loaded"
