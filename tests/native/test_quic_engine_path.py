@@ -5,7 +5,7 @@ RFC 9000 8.2 and 9. What an address may get before it is validated is in tests/s
 
 from __future__ import annotations
 
-from afterburnerd.abi.layout import QuicCid, QuicClose, QuicEventKind, QuicRole, QuicSend
+from afterburnerd.abi.layout import Path, QuicCid, QuicClose, QuicEventKind, QuicRole, QuicSend
 from tests.sim import wire
 from tests.sim.hostile import ID, MS, REMOTE_PORT, Victim, cid, token
 
@@ -42,6 +42,15 @@ def test_who_moves_with_another_connection_id_of_ours_is_written_to_with_another
     assert (gone, taken) == ([0], [1]), "whose reset token counts"
 
 
+def test_a_late_packet_to_the_former_connection_id_makes_the_present_one_no_new_one() -> None:
+    victim = server_with_ids()
+    late = victim.sealer.seal(wire.PING)
+    victim.say(wire.PING, cid=cid(0, 1))
+    victim.arrive(late)
+    victim.say(wire.PING + bytes(1000), port=ELSEWHERE, cid=cid(0, 1))
+    assert ELSEWHERE in victim.sent_to and not victim.of("retire_connection_id")
+
+
 def test_who_is_moved_by_its_nat_is_written_to_as_before() -> None:
     """It knows nothing of the move and took no other connection ID: there is nothing to hide, and none to be used up."""
     victim = server_with_ids()
@@ -66,7 +75,7 @@ def test_an_address_that_does_not_answer_is_given_up_for_the_former_one() -> Non
     """RFC 9000 9.3.2: whoever copies a packet and sends it from elsewhere moves the connection for 3 PTO, and no longer."""
     victim = server_with_ids()
     victim.arrive(victim.sealer.seal(wire.PING + bytes(1000)), port=ELSEWHERE)
-    victim.wait(SECOND)
+    victim.wait(2 * SECOND)
     victim.sent_to.clear()
     victim.engine.send(ID, QuicSend.UNI, b"to whoever is there", victim.now)
     victim.drain()
@@ -116,6 +125,56 @@ def test_the_former_address_is_asked_too_and_its_answer_alone_ends_nothing() -> 
     assert old.data != new.data
     victim.say(wire.path_response(old.data), port=ELSEWHERE)
     assert not victim.event(QuicEventKind.MIGRATED)
+
+
+def test_all_eight_bytes_of_the_challenge_must_come_back() -> None:
+    victim = server_with_ids()
+    victim.arrive(victim.sealer.seal(wire.PING + bytes(1000)), port=ELSEWHERE)
+    victim.drain()
+    [new] = to(victim, ELSEWHERE, "path_challenge")
+    for at in range(8):
+        wrong = bytearray(new.data)
+        wrong[at] ^= 1
+        victim.say(wire.path_response(bytes(wrong)), port=ELSEWHERE, after=MS)
+    assert not victim.event(QuicEventKind.MIGRATED)
+    victim.say(wire.path_response(new.data), port=ELSEWHERE, after=MS)
+    assert len(victim.event(QuicEventKind.MIGRATED)) == 1
+
+
+def test_an_address_that_was_left_for_good_is_a_new_one_when_it_comes_again() -> None:
+    """Behind a NAT somebody else may have it by now."""
+    victim = server_with_ids()
+    victim.arrive(victim.sealer.seal(wire.PING + bytes(1000)), port=ELSEWHERE)
+    victim.drain()
+    [new] = to(victim, ELSEWHERE, "path_challenge")
+    victim.say(wire.path_response(new.data), port=ELSEWHERE, after=MS)
+    victim.frames.clear()
+    victim.sent.clear()
+    victim.sent_to.clear()
+    victim.arrive(victim.sealer.seal(wire.PING + bytes(1000)))
+    victim.drain()
+    assert to(victim, REMOTE_PORT, "path_challenge")
+
+
+def test_each_way_that_the_engine_takes_is_told_from_the_one_before_by_its_generation() -> None:
+    """By it whoever sends knows that what it has prepared for the path is of no use any more."""
+    victim = server_with_ids()
+    generations: list[int] = []
+
+    def note() -> None:
+        victim.engine.ping(ID)
+        while out := victim.engine.tx(victim.now, 16):
+            for data, path, *_ in out:
+                victim.opener.open(data)
+                generations.append(Path.unpack(path).generation)
+
+    note()
+    victim.arrive(victim.sealer.seal(wire.PING + bytes(1100)), port=ELSEWHERE)
+    note()
+    moved = generations[-1]
+    victim.wait(6 * SECOND)
+    note()
+    assert generations[0] < moved < generations[-1] or generations[-1] not in (generations[0], moved), generations
 
 
 def test_who_comes_back_to_the_former_address_is_there_at_once() -> None:
