@@ -388,6 +388,22 @@ WORKER = Block(
             (("reason", "malformed"),),
         ),
         Stat(
+            "quic_strays_dropped",
+            "counter",
+            "packets",
+            "QUIC packets received that were not used, by reason",
+            "quic_dropped_packets_total",
+            (("reason", "not_passed_on"),),
+        ),
+        Stat(
+            "quic_handovers_dropped",
+            "counter",
+            "packets",
+            "QUIC packets received that were not used, by reason",
+            "quic_dropped_packets_total",
+            (("reason", "not_handed_over"),),
+        ),
+        Stat(
             "quic_handovers_out",
             "counter",
             "packets",

@@ -711,6 +711,8 @@ struct ab_stats_worker {
     uint64_t quic_aead_failures; /* QUIC packets received that were not used, by reason [packets] */
     uint64_t quic_unknown_cids; /* QUIC packets received that were not used, by reason [packets] */
     uint64_t quic_malformed; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_strays_dropped; /* QUIC packets received that were not used, by reason [packets] */
+    uint64_t quic_handovers_dropped; /* QUIC packets received that were not used, by reason [packets] */
     uint64_t quic_handovers_out; /* QUIC packets that came to another worker than their connection's, by direction [packets] */
     uint64_t quic_handovers_in; /* QUIC packets that came to another worker than their connection's, by direction [packets] */
     uint64_t quic_strays; /* QUIC packets passed on to the supervisor [packets] */
@@ -744,7 +746,6 @@ struct ab_stats_worker {
     struct ab_hist gap; /* time between two turns of the loop [ns] */
     struct ab_hist adoption; /* time for which the adoption of a QUIC connection held the loop up [ns] */
     struct ab_hist latency; /* time from the XDP program seeing a frame to its record being readable [ns] */
-    uint64_t pad[2];
 };
 _Static_assert(sizeof(struct ab_stats_worker) == 28416, "struct ab_stats_worker changed size");
 

@@ -88,6 +88,7 @@ struct ab_quic_port {
     struct ab_quic_ring_end *to[AB_QUIC_PORT_PEERS], *from[AB_QUIC_PORT_PEERS];
     uint32_t to_count, from_count;
     uint64_t handed_out, handed_in;
+    uint64_t strays_dropped, handovers_dropped; /* they found no room in the ring */
     _Alignas(8) uint8_t passed_on[AB_QUIC_EVENT_BYTES - sizeof(struct ab_quic_event)]; /* body of what is passed on */
     struct ab_stats_worker base; /* what the counters stood at when this process began */
     struct ab_quic_ring_end commands, events;

@@ -180,7 +180,7 @@ uint32_t ab_quic_port_commands(void *port, uint64_t now)
 
     p->now = now;
     /* The room for one event first: each command may have an answer. */
-    while (ab_quic_ring_ready(&p->commands) && done < AB_QUIC_PORT_COMMANDS && ab_quic_ring_room(&p->events) > 0) {
+    while (ab_quic_ring_ready(&p->commands) && done < AB_QUIC_PORT_COMMANDS && ab_quic_ring_room(&p->events, 1) > 0) {
         struct ab_quic_command command;
         uint8_t *body;
 

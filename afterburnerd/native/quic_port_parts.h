@@ -32,7 +32,9 @@ static inline bool ab_quic_port_tell(struct ab_quic_port *p, const struct ab_qui
 /* ab_quic_port_plenty: there is room in the event ring for what may be left out. */
 static inline bool ab_quic_port_plenty(struct ab_quic_port *p)
 {
-    return ab_quic_ring_room(&p->events) > (p->events.mask + 1) / AB_QUIC_PORT_STRAY_SHARE;
+    uint64_t wanted = (p->events.mask + 1) / AB_QUIC_PORT_STRAY_SHARE + 1;
+
+    return ab_quic_ring_room(&p->events, wanted) >= wanted;
 }
 
 /* ab_quic_port_way_out: the source that a path leaves through; NULL: there is none of its kind in that slot. */

@@ -33,16 +33,24 @@ void ab_quic_port_stray(struct ab_quic_port *p, const struct ab_dgram *d)
 
     if (ab_quic_port_plenty(p) && pack(p, d, &e) && ab_quic_port_tell(p, &e, p->passed_on))
         p->strays++;
+    else
+        p->strays_dropped++;
 }
 
 void ab_quic_port_hand_over(struct ab_quic_port *p, const struct ab_dgram *d)
 {
     struct ab_quic_event e;
 
-    if (!pack(p, d, &e))
+    if (!pack(p, d, &e)) {
+        p->handovers_dropped++;
         return;
-    for (uint32_t i = 0; i < p->to_count; i++)
-        p->handed_out += ab_quic_ring_put(p->to[i], &e, p->passed_on);
+    }
+    for (uint32_t i = 0; i < p->to_count; i++) {
+        bool put = ab_quic_ring_put(p->to[i], &e, p->passed_on);
+
+        p->handed_out += put;
+        p->handovers_dropped += !put;
+    }
 }
 
 bool ab_quic_port_take_in(struct ab_quic_port *p, uint8_t *body, uint32_t length)

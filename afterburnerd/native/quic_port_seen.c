@@ -101,6 +101,8 @@ void ab_quic_port_beat(void *port, uint64_t now)
     COUNT(quic_unknown_cids, t.rx_unknown);
     COUNT(quic_malformed, t.rx_malformed);
     COUNT(quic_strays, p->strays);
+    COUNT(quic_strays_dropped, p->strays_dropped);
+    COUNT(quic_handovers_dropped, p->handovers_dropped);
     COUNT(quic_handovers_out, p->handed_out);
     COUNT(quic_handovers_in, p->handed_in);
     COUNT(quic_bytes_sent, p->counts.bytes_sent);

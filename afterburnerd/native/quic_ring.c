@@ -32,13 +32,13 @@ int ab_quic_ring_open(struct ab_quic_ring_end *e, void *memory, uint64_t bytes, 
     return 0;
 }
 
-uint64_t ab_quic_ring_room(struct ab_quic_ring_end *e)
+uint64_t ab_quic_ring_room(struct ab_quic_ring_end *e, uint64_t wanted)
 {
     uint64_t used;
 
     if (!e->ring || e->broken)
         return 0;
-    if (e->position - e->seen > e->mask) {
+    if (e->position - e->seen + wanted > e->mask + 1) {
         /* Acquire: the consumer has done with the slots that it gives back before we write to them. */
         e->seen = __atomic_load_n(&e->ring->tail, __ATOMIC_ACQUIRE);
     }
@@ -104,7 +104,7 @@ bool ab_quic_ring_put(struct ab_quic_ring_end *e, const struct ab_quic_event *he
 {
     uint8_t *slot;
 
-    if (head->length > e->slot_bytes - sizeof(*head) || ab_quic_ring_room(e) == 0)
+    if (head->length > e->slot_bytes - sizeof(*head) || ab_quic_ring_room(e, 1) == 0)
         return false;
     slot = e->slots + (e->position & e->mask) * e->slot_bytes;
     memcpy(slot, head, sizeof(*head));

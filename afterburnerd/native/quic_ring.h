@@ -36,8 +36,9 @@ struct ab_quic_ring_end {
 int ab_quic_ring_open(struct ab_quic_ring_end *e, void *memory, uint64_t bytes, uint32_t slot_bytes, bool producer,
                       struct ab_error *err);
 
-/* ab_quic_ring_room: slots that the producer may fill now. */
-uint64_t ab_quic_ring_room(struct ab_quic_ring_end *e);
+/* ab_quic_ring_room: slots that the producer may fill now. The consumer's line is read only where fewer than `wanted`
+ * are free by what was seen of it last, so an answer of `wanted` or more may be too low. */
+uint64_t ab_quic_ring_room(struct ab_quic_ring_end *e, uint64_t wanted);
 
 /* ab_quic_ring_take: the next command with its body (valid until the next call), or false. A body that is said to be
  * longer than a slot comes with length 0 and kind NONE. */

@@ -124,12 +124,12 @@ class Commands:
                 engine, self._next(0, QuicCommandKind.CLOSE_ALL, code=code, flags=1), reason.encode()[:REASON_MAX]
             )
 
-    def inject(self, connection: Connection, datagram: bytes, remote: Address, tos: int = 0) -> None:
-        """A datagram for the engine of a ROUTED connection; best effort, as the network's."""
+    def inject(self, connection: Connection, datagram: bytes, remote: Address, tos: int = 0) -> bool:
+        """A datagram for the engine of a ROUTED connection; best effort, as the network's. False: too many wait already."""
         assert connection.engine is not None
         if len(self._waiting[connection.engine.worker]) >= INJECTS_WAITING:
             self.injects_dropped += 1
-            return
+            return False
         where = QuicInject(
             local=connection.path.local,
             remote=packed_mapped(remote[0]),
@@ -140,3 +140,4 @@ class Commands:
             len=len(datagram),
         )
         self.put(connection, QuicCommandKind.INJECT, where.pack() + datagram)
+        return True

@@ -160,6 +160,7 @@ class Endpoint:
         realm.registry.add(cid.cid, number)
         realm.places.take()
         self.shakes[number] = dial
+        dial.counts = self.counts
         self.counts["dialled"] += 1
         self._poll(dial, now)
         return dial
@@ -268,7 +269,6 @@ class Endpoint:
             self.events.append(Forward(owner, datagram, remote, tos))
         elif shake is not None:
             shake.keep(datagram, remote, tos)
-            self.counts["kept"] += 1
         else:
             # Another socket's connection (its peer moved, or sends to another address of ours): the engine decides
             self.counts["forwarded"] += 1
@@ -328,6 +328,7 @@ class Endpoint:
             realm.places.take()
             realm.registry.add(cid.cid, found.number)
             self.shakes[found.number] = found
+            found.counts = self.counts
             self._first_dcids[header.dcid, remote] = found
             self.counts["accepted"] += 1
             self.events.append(Began(found))

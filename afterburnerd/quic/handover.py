@@ -204,7 +204,11 @@ class Handover:
             if connection.shake is not None:
                 connection.shake.keep(datagram, remote, tos)
             return
-        self.commands.inject(connection, datagram, remote, tos)
+        self._inject(connection, datagram, remote, tos)
+
+    def _inject(self, connection: Connection, datagram: bytes, remote: Address, tos: int) -> None:
+        taken = self.commands.inject(connection, datagram, remote, tos)
+        connection.endpoint.counts["injected" if taken else "inject_dropped"] += 1
 
     def peer_reset(self, number: int, now: float) -> None:
         """The peer has lost the connection (a datagram ended in its reset token): forget it without a packet."""
@@ -311,7 +315,7 @@ class Handover:
         if shake is not None:
             early, shake.early = shake.early, []
             for kept in early:
-                self.commands.inject(connection, kept.datagram, kept.remote, kept.tos)
+                self._inject(connection, kept.datagram, kept.remote, kept.tos)
         connection.step = Step.INJECTED
         if connection.is_client:
             self._unconfirmed[connection.number] = now + CONFIRM_SECONDS

@@ -41,6 +41,10 @@ PMTUDISC_PROBE: Final = 3
 TOS: Final = (socket.IP_TOS, socket.IPV6_TCLASS)
 CONTROL: Final = socket.CMSG_SPACE(4)
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
+SO_MEMINFO: Final = (
+    55  # nine words (linux/sock_diag.h), of which the last counts packets for which the socket had no room
+)
+MEMINFO: Final = struct.Struct("32xI")
 
 # Long headers (first byte with 0x80) to socket 0 of the group, short ones to socket 1. What the program reads begins with
 # the UDP payload (net/core/sock_reuseport.c, run_bpf_filter).
@@ -122,6 +126,7 @@ class KernelPort:
         self.sock = sock
         host, port = sock.getsockname()[:2]
         self.local: Address = (host, port)
+        self.half: socket.socket | None = None  # the worker's, once the port is shared
         self.unsent = 0  # datagrams that the kernel did not take
         self._after = after
         self._loop = asyncio.get_running_loop()
@@ -139,6 +144,15 @@ class KernelPort:
         if self._timer is not None:
             self._timer.cancel()
         self.sock.close()
+
+    def counts(self) -> dict[str, int]:
+        """What became of datagrams, those that the kernel had no room for among them."""
+        overflow = sum(
+            MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[0]
+            for sock in (self.sock, self.half)
+            if sock is not None
+        )
+        return {**self.endpoint.counts, **({"socket_full": overflow} if overflow else {})}
 
     def flush(self) -> None:
         """Sends what waits and arms the timer. Call it after anything was asked of the endpoint."""

@@ -11,6 +11,7 @@ engine once it has adopted; more than that are dropped, and repeated by the peer
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -66,7 +67,7 @@ class Shake:
         self.state = State.SHAKING
         self.failure: Failure | None = None
         self.early: list[Early] = []
-        self.early_dropped = 0
+        self.counts: Counter[str] = Counter()  # the endpoint's, once it has one
         self.began = now
         self.deadline = deadline  # of the handshake; no more after COMPLETE
         self.completed_at: float | None = None
@@ -87,8 +88,9 @@ class Shake:
     def keep(self, datagram: bytes, remote: Address, tos: int = 0) -> None:
         if len(self.early) < EARLY_DATAGRAMS:
             self.early.append(Early(datagram, remote, tos))
+            self.counts["kept"] += 1
         else:
-            self.early_dropped += 1
+            self.counts["keep_dropped"] += 1
 
     def poll(self, now: float) -> list[bytes]:
         """What is to be sent now. Call it after every datagram and timer: the state moves here."""

@@ -87,7 +87,7 @@ class Desk:
                 name=p.listen.name,
                 address=address[0],
                 port=address[1],
-                counts=dict(p.port.endpoint.counts),
+                counts=p.port.counts(),
                 handshakes=len(p.port.endpoint.shakes),
             )
             for address, p in self._ports.all.items()

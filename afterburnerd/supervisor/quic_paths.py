@@ -116,7 +116,7 @@ class Paths:
         """From here on a worker has half of the port."""
         keeper = self._seats.keepers[0]
         if port.local not in self._halves:
-            sock = share(port.sock)
+            port.half = sock = share(port.sock)
             self._halves[port.local] = (keeper.index, await keeper.add_quic_socket(sock))
 
     # --- `Routes` of quic/handover.py: connection IDs whose short headers XDP gives to a worker ---

@@ -42,6 +42,10 @@ name = "retry"
 port = {RETRY_PORT}
 retry = "always"
 """
+FATES = (
+    "quic_packets_duplicate", "quic_aead_failures", "quic_unknown_cids", "quic_malformed", "quic_strays",
+    "quic_strays_dropped", "quic_handovers_dropped", "drop_no_rule", "drop_short",
+)  # fmt: skip
 BACKENDS = ("auto", "socket")  # AF_XDP where the device has it, and sockets
 
 
@@ -76,12 +80,12 @@ class Ours:
         """Every connection is over, and known to be."""
         self.daemon.wait(lambda: not self.connections(), "all connections to be closed")
 
-    def close_all(self) -> None:
-        """What a client that was killed has left here."""
-        with self.daemon.client() as asked:
-            for connection in self.connections():
-                asked.ask(control.CloseRequest(connection=str(connection.number)), control.Accepted)
-        self.wait_none()
+    def fates(self) -> dict[str, int]:
+        """What became of packets that came in and carried nothing to an application."""
+        counts = {f"worker {name}": self.value(name) for name in FATES}
+        for name in ("tpu", "retry"):
+            counts |= {f"{name} {what}": count for what, count in self.listener(name).counts.items()}
+        return {name: count for name, count in counts.items() if count}
 
     def kill_plane(self, meanwhile: Callable[[], object] = bool) -> None:
         """By SIGKILL; `meanwhile` is done before its successor can be there."""
@@ -192,7 +196,7 @@ class Received:
         while not there():
             assert time.monotonic() - began < waiting.BOUND, (
                 f"{len(self.finished)} of {streams} streams, {len(self.datagrams)} of {datagrams} datagrams came; "
-                f"unfinished: {[key for key in self.streams if key not in self.finished][:5]}; log:\n{self.ours.daemon.log()}"
+                f"unfinished: {[key for key in self.streams if key not in self.finished][:5]}; fates: {self.ours.fates()}; log:\n{self.ours.daemon.log()}"
             )
             time.sleep(0.01)
 

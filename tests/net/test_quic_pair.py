@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,8 +170,6 @@ def test_what_is_not_the_engines_goes_on_to_the_supervisor(seed: int) -> None:
     """On sockets a unit of GRO may bring a long header; and a connection ID that nobody has may come."""
     with pair(("socket", "socket"), ("socket", "socket"), seed) as made:
         with made.client.end.entered():
-            import socket
-
             stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         long, unknown = b"\xc3" + bytes(50), b"\x43" + b"nobody's" + bytes(50)
         for datagram in (long, unknown):
@@ -178,6 +177,39 @@ def test_what_is_not_the_engines_goes_on_to_the_supervisor(seed: int) -> None:
         made.until(lambda: len(made.server.told(QuicEventKind.STRAY)) == 2, "both are passed on")
         assert [body[40:] for _, body in made.server.told(QuicEventKind.STRAY)] == [long, unknown]
         stranger.close()
+        exchange(made, random.Random(seed), 10)
+
+
+def test_strays_are_passed_on_however_many_came_before_and_counted_where_they_find_no_room(seed: int) -> None:
+    """They may fill half of the event ring, and what the supervisor has taken from it is free again: else all strays would be lost
+    from the time on at which the ring has been half used, until it has been used up once."""
+    with pair(("socket", "socket"), ("socket", "socket"), seed) as made:
+        server = made.server
+        with made.client.end.entered():
+            stranger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        to, slots, sent = (str(server.local), server.path.local_port), server.event_ring.slots, 0
+
+        def send(count: int) -> None:
+            nonlocal sent
+            for _ in range(count):
+                stranger.sendto(b"\x43" + sent.to_bytes(8, "big") + bytes(50), to)
+                sent += 1
+
+        def told() -> list[int]:
+            return [int.from_bytes(body[41:49], "big") for _, body in server.told(QuicEventKind.STRAY)]
+
+        with stranger:
+            while sent < 3 * slots:
+                send(8)
+                made.until(lambda: len(told()) == sent, f"{sent} strays")
+            assert sorted(told()) == list(range(sent)) and server.word("quic_strays_dropped") == 0
+            send(slots)
+            server.worker.run(4096)  # meanwhile nobody takes events
+            made.until(
+                lambda: server.word("quic_strays") + server.word("quic_strays_dropped") == sent, "each to be counted"
+            )
+            assert server.word("quic_strays") == sent - slots // 2
+            made.until(lambda: len(told()) == sent - slots // 2, "what found room")
         exchange(made, random.Random(seed), 10)
 
 

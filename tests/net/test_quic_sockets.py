@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from afterburnerd.quic.port import open_socket, share
+from afterburnerd.quic.port import KernelPort, open_socket, share
+from tests.unit.quic.rig import Ours
 
 LONG, SHORT = bytes([0xC3]), bytes([0x43])
 
@@ -41,3 +42,20 @@ def test_what_one_side_leaves_behind_comes_to_the_other() -> None:
         for kind in (LONG, SHORT):
             sender.sendto(kind, ours.getsockname())
         assert everything(ours) == [LONG, SHORT]
+
+
+async def test_what_a_socket_had_no_room_for_is_counted() -> None:
+    with open_socket("127.0.0.1", 0, shared=True) as sock, open_socket("127.0.0.1", 0) as sender:
+        port = KernelPort(sock, Ours().endpoint, lambda _: None)
+        assert port.counts() == {}
+        with share(sock) as half:
+            port.half = half
+            for each in (sock, half):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least that there is: two packets or so
+            for kind in (LONG, SHORT):
+                for _ in range(20):
+                    sender.sendto(kind + bytes(1000), port.local)
+            left = [len(everything(each)) for each in (sock, half)]
+            assert all(0 < count < 20 for count in left) and port.counts() == {"socket_full": 40 - sum(left)}
+        port.half = None
+        port.close()

@@ -97,8 +97,8 @@ static void lies(void)
     /* a full ring takes nothing; what is too long for a slot neither */
     e.length = 0;
     for (uint32_t i = 0; i < SLOTS; i++)
-        MUST(ab_quic_ring_room(&producer) > 0 && ab_quic_ring_put(&producer, &e, NULL));
-    MUST(!ab_quic_ring_put(&producer, &e, NULL) && ab_quic_ring_room(&producer) == 0);
+        MUST(ab_quic_ring_room(&producer, 1) > 0 && ab_quic_ring_put(&producer, &e, NULL));
+    MUST(!ab_quic_ring_put(&producer, &e, NULL) && ab_quic_ring_room(&producer, 1) == 0);
     while (ab_quic_ring_take(&consumer, &c, &body))
         ;
     e.length = ROOM + 1;
@@ -117,7 +117,7 @@ static void lies(void)
     for (uint32_t i = 0; i < SLOTS; i++)
         MUST(ab_quic_ring_put(&producer, &e, NULL));
     ring->tail = SLOTS + 1;
-    MUST(!ab_quic_ring_put(&producer, &e, NULL) && producer.broken && ab_quic_ring_room(&producer) == 0);
+    MUST(!ab_quic_ring_put(&producer, &e, NULL) && producer.broken && ab_quic_ring_room(&producer, 1) == 0);
     /* a layout that is not ours */
     ring->slots = SLOTS + 1;
     MUST(ab_quic_ring_open(&producer, ring, bytes, SLOT_BYTES, true, &err) == AB_ELAYOUT);
@@ -148,6 +148,27 @@ static void sleeps(void)
     free(ring);
 }
 
+/* Whoever wants more than one slot is told of all that are free, however long ago the ring was full. */
+static void room(void)
+{
+    struct ab_quic_event e = {.kind = AB_QUIC_COMMAND_SEND};
+    struct ab_quic_ring *ring = fresh();
+    struct ab_quic_command c;
+    uint8_t *body;
+
+    for (uint32_t i = 0; i < 5 * SLOTS; i++) { /* taken at once, so that all but one are free at any time */
+        MUST(ab_quic_ring_room(&producer, SLOTS) == SLOTS);
+        MUST(ab_quic_ring_put(&producer, &e, NULL));
+        MUST(ab_quic_ring_room(&producer, SLOTS) == SLOTS - 1);
+        MUST(ab_quic_ring_take(&consumer, &c, &body));
+    }
+    for (uint32_t i = 0; i < SLOTS / 2; i++)
+        MUST(ab_quic_ring_put(&producer, &e, NULL));
+    MUST(ab_quic_ring_room(&producer, SLOTS / 2) >= SLOTS / 2);
+    MUST(ab_quic_ring_room(&producer, SLOTS / 2 + 1) == SLOTS / 2);
+    free(ring);
+}
+
 int main(int argc, char **argv)
 {
     struct ab_quic_ring *ring = fresh();
@@ -161,5 +182,6 @@ int main(int argc, char **argv)
     free(ring);
     lies();
     sleeps();
+    room();
     return 0;
 }

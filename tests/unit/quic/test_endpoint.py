@@ -15,7 +15,7 @@ from afterburnerd.quic.accept import Limits
 from afterburnerd.quic.dial import Target
 from afterburnerd.quic.endpoint import RESETS, TOMBSTONE_SECONDS
 from afterburnerd.quic.refusal import CONNECTION_REFUSED, INVALID_TOKEN
-from afterburnerd.quic.shake import State, Why
+from afterburnerd.quic.shake import EARLY_DATAGRAMS, State, Why
 from afterburnerd.quic.wire import RESET_MIN, parse_long
 
 from .rig import CLIENT, SERVER, Network, Ours, Plain
@@ -301,6 +301,15 @@ def test_a_repeated_initial_is_one_connection() -> None:
     assert server.endpoint.counts["accepted"] == 1 and server.endpoint.counts["late"] >= 1
     server.timer(net.now + TOMBSTONE_SECONDS + 1)
     assert not server.endpoint._buried_first
+
+
+def test_what_is_kept_for_the_engine_is_bounded_and_counted() -> None:
+    ours = Ours(adopts=False)
+    dial = ours.dial(100.0)
+    for n in range(EARLY_DATAGRAMS + 3):
+        ours.receive(b"\x40" + dial.own_cid.cid + bytes((n,)) * 30, SERVER, 100.0)
+    assert [early.datagram[-1] for early in dial.early] == list(range(EARLY_DATAGRAMS))
+    assert (ours.endpoint.counts["kept"], ours.endpoint.counts["keep_dropped"]) == (EARLY_DATAGRAMS, 3)
 
 
 # --- strays ---

@@ -109,6 +109,8 @@ def test_early_1rtt_packets_are_injected() -> None:
     client.start_worker()
     client.turn(net.now)
     assert connection.step is Step.RELEASED, "what was kept was lost"
+    counts = connection.endpoint.counts
+    assert counts["injected"] == counts["kept"] > 0 and not counts["keep_dropped"] + counts["inject_dropped"]
 
 
 def test_a_held_connection_is_adopted_by_the_next_worker() -> None:
