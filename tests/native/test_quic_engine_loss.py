@@ -9,7 +9,7 @@ import pytest
 
 from afterburnerd.abi.layout import Path, QuicOutcome, QuicRole, QuicSend
 from tests.sim import wire
-from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, Victim
+from tests.sim.hostile import ID, LOCAL, LOCAL_PORT, MS, REMOTE, REMOTE_PORT, Victim
 
 from .test_quic_engine_send import grown
 
@@ -128,21 +128,25 @@ def test_after_persistent_congestion_the_least_round_trip_is_measured_anew() -> 
     assert victim.info()["min_rtt_ns"] == 50 * MS
 
 
-def test_packets_of_the_former_path_say_nothing_of_the_new_one() -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_packets_of_the_former_path_say_nothing_of_the_new_one(lost: bool) -> None:
     """RFC 9000 9.4: neither their bytes, nor their round trip, nor their loss."""
     victim = grown(Victim(theirs=ROOMY))
     old = packets(victim, 8, 1000)
     elsewhere(victim, wire.PING, bytes(1000))
     assert victim.info()["in_flight"] == 0 and victim.info()["cwnd"] == 128 * 1232 and victim.info()["mtu"] == 1200
     elsewhere(victim, wire.path_response(victim.of("path_challenge")[0].data), bytes(1000))
-    new = packets(victim, 1, 1000)
+    packets(victim, 1, 1000)
     under_way = victim.info()["in_flight"]
     assert under_way >= 1000
     victim.now += 700 * MS
-    elsewhere(victim, wire.ack((old[7], old[7])))
+    elsewhere(victim, wire.ack((old[7 if lost else 0], old[7])))
     info = victim.info()
-    assert info["packets_lost"] >= 5 and info["cwnd"] == 128 * 1232 and info["congestion_events"] == 0
-    assert info["in_flight"] >= under_way and info["latest_rtt_ns"] == 0, new
+    assert info["cwnd"] == 128 * 1232 and info["congestion_events"] == 0 and info["latest_rtt_ns"] == 0
+    if lost:
+        assert info["packets_lost"] >= 5 and info["in_flight"] > under_way + 5 * 1000, "they were not sent again"
+    else:
+        assert info["packets_lost"] == 0 and info["in_flight"] == under_way
 
 
 def test_a_changed_port_is_the_same_path_and_keeps_what_is_known_of_it() -> None:
@@ -191,12 +195,15 @@ def test_packets_are_paced_by_the_round_trip_and_wake_themselves() -> None:
     victim = grown(Victim(theirs=ROOMY, pacing=1, initial_window=1 << 20, messages=2048))
     for _ in range(800):
         assert victim.engine.send(ID, QuicSend.UNI, b"p" * 1100, victim.now)[0] == 0
-    begin = victim.info()["bytes_sent"]
+    begin, window = victim.info()["bytes_sent"], victim.info()["cwnd"]
     victim.drain()
     at_once = victim.info()["bytes_sent"] - begin
     assert 64 * 1200 < at_once < 300 * 1200, "a burst, and not all that the window allows"
     victim.wait(2 * MS)
     assert victim.info()["bytes_sent"] - begin > 750 * 1100, "the rest follows within the round trip"
+    victim.acknowledge()
+    victim.drain()
+    assert victim.info()["cwnd"] > window, "it was the pacer that kept the window from being full"
 
 
 def test_the_delay_that_a_peer_admits_is_counted_by_its_exponent_and_not_for_the_path() -> None:
@@ -326,3 +333,52 @@ def test_the_last_fate_of_what_was_sent_again_is_one() -> None:
     victim.acknowledge()
     victim.wait(SECOND)
     assert [item[2:4] for item in victim.told_of("done")] == [(5, QuicOutcome.ACKNOWLEDGED)]
+
+
+def test_a_path_that_loses_all_marked_packets_is_marked_no_more_and_another_one_is_tried() -> None:
+    """RFC 9000 A.4: it may drop them for their marks. Another path may not."""
+    victim = Victim(ecn=1, settle=False, theirs=ROOMY)
+    victim.drain()
+    packets(victim, 20)
+    assert victim.marked == 10
+    victim.now += 2 * MS
+    acknowledge(victim, (victim.opener.least - 2, victim.opener.least - 1))
+    victim.wait(50 * MS)
+    assert victim.info()["packets_lost"] >= 10 and victim.info()["ecn"] == 4, "failed"
+    victim.acknowledge()
+    packets(victim, 4)
+    assert victim.marked == 10
+    elsewhere(victim, wire.PING, bytes(1000))
+    elsewhere(victim, wire.path_response(victim.of("path_challenge")[0].data), bytes(1000))
+    packets(victim, 4)
+    assert victim.marked >= 14
+    packets(victim, 12)
+    assert victim.info()["ecn"] == 2, "judged by what the other path has lost"
+
+
+def test_an_acknowledgement_that_was_overtaken_says_nothing_of_marks() -> None:
+    """RFC 9000 13.4.2.1: its counts are older than those that we know, and no sign of anything."""
+    victim = Victim(ecn=1, settle=False, theirs=ROOMY)
+    victim.drain()
+    numbers = packets(victim, 3)
+    victim.now += 2 * MS
+    first = victim.adopted.next_pn
+    for last, count in ((numbers[2], victim.marked), (numbers[0], victim.marked - 2)):
+        newest = [(last, last)] if last == numbers[2] else [(first, last)]
+        victim.arrive(victim.sealer.seal(wire.ack(*newest, ecn=(count, 0, 0))))
+        victim.drain()
+    assert victim.info()["ecn"] == 3, "capable"
+
+
+def test_what_was_measured_on_a_path_that_was_given_up_does_not_count_on_the_former_one() -> None:
+    """RFC 9000 9.4 holds for the way back too."""
+    victim = grown(Victim(theirs=ROOMY))
+    elsewhere(victim, wire.PING, bytes(1000))
+    packets(victim, 1, 100)
+    victim.now += 200 * MS
+    elsewhere(victim, wire.ack((victim.adopted.next_pn, victim.opener.least - 1)), bytes(1000))
+    assert victim.info()["srtt_ns"] == 200 * MS
+    victim.wait(6 * SECOND)
+    victim.sent_to.clear()
+    packets(victim, 1)
+    assert set(victim.sent_to) == {REMOTE_PORT} and victim.info()["srtt_ns"] == 333 * MS and victim.closed is None
