@@ -47,13 +47,15 @@ void ab_io_reply(struct ab_io *io, struct ab_dgram *d);
 struct ab_txbuf {
     uint8_t *data;
     uint32_t room; /* bytes */
-    uint64_t addr; /* where `data` lies in the packet memory (AF_XDP), or the number of the buffer (sockets) */
+    uint64_t
+        addr; /* where `data` lies in the packet memory (AF_XDP), or the number of the buffer (sockets; multi-buffer) */
 };
 
 /* ab_io_tx_reserve takes up to `count` buffers for sending and returns how many there were: none where the kernel is
  * behind with what it has. They stay the caller's, over any number of turns, until each is given to ab_io_tx_send or,
  * in any order, to ab_io_tx_cancel. With AF_XDP they are frames of the half of the packet memory that is for sending,
- * so that sending never starves receiving. */
+ * so that sending never starves receiving; where a packet may be longer than one (multi-buffer), several frames stand
+ * by for each buffer, which is then a place of its own. */
 uint32_t ab_io_tx_reserve(struct ab_io *io, struct ab_txbuf *out, uint32_t count);
 void ab_io_tx_cancel(struct ab_io *io, const struct ab_txbuf *buffers, uint32_t count);
 

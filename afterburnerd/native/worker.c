@@ -41,6 +41,7 @@ static void take_stock(struct ab_worker *w)
         w->open[w->io_count++] = (uint8_t)i;
         if (w->ios[i]->kind == AB_IO_XSK) {
             frames += w->ios[i]->xsk.umem.bytes;
+            bytes += ab_xsk_scratch(&w->ios[i]->xsk);
             huge = huge && w->ios[i]->xsk.umem.huge;
         } else {
             bytes += ab_udp_bytes(&w->ios[i]->udp);

@@ -163,6 +163,30 @@ static void busy_poll_on(struct ab_xsk *x)
         (void)setsockopt(x->fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof(budget));
 }
 
+static int open_longs(struct ab_xsk *x, struct ab_error *err)
+{
+    struct ab_xsk_long *l = x->longs = calloc(1, sizeof(*l));
+
+    if (!l || !(l->memory = calloc(AB_XSK_LONG_SLOTS + 1, AB_XSK_LONG_STRIDE)) ||
+        !(l->goes_on = calloc(x->umem.frames, 1)))
+        return ab_fail(err, AB_ENOMEM, "AF_XDP queue %u: no memory for long frames to be sent", x->config.queue);
+    l->area = (uint8_t *)(((uintptr_t)l->memory + AB_CACHELINE - 1) & ~(uintptr_t)(AB_CACHELINE - 1));
+    l->parts = (AB_XSK_JUMBO_BYTES + x->umem.frame_size - 1) / x->umem.frame_size;
+    for (uint32_t i = 0; i < AB_XSK_LONG_SLOTS; i++)
+        l->free[i] = (uint8_t)(AB_XSK_LONG_SLOTS - 1 - i);
+    l->free_count = AB_XSK_LONG_SLOTS;
+    return 0;
+}
+
+static void close_longs(struct ab_xsk *x)
+{
+    if (!x->longs)
+        return;
+    free(x->longs->memory);
+    free(x->longs->goes_on);
+    free(x->longs);
+}
+
 int ab_xsk_open(struct ab_xsk *x, int fd, const struct ab_xsk_config *config, struct ab_stats_queue *stats,
                 struct ab_error *err)
 {
@@ -197,6 +221,8 @@ int ab_xsk_open(struct ab_xsk *x, int fd, const struct ab_xsk_config *config, st
             rc = ab_fail(err, AB_ENOMEM, "AF_XDP queue %u: no memory for long frames", config->queue);
             goto fail;
         }
+        if ((rc = open_longs(x, err)))
+            goto fail;
     }
     /* Half for receiving, half for sending; never more than FILL can hold. */
     x->rx_target = AB_MIN(config->frames / 2, config->ring);
@@ -239,6 +265,7 @@ void ab_xsk_close(struct ab_xsk *x)
             munmap(x->maps[i].addr, x->maps[i].bytes);
     ab_umem_fini(&x->umem);
     free(x->jumbo);
+    close_longs(x);
     if (x->stats) {
         AB_STAT_SET(&x->stats->mode, AB_QUEUE_MODE_CLOSED);
         AB_STAT_SET(&x->stats->frames, 0);
@@ -271,20 +298,70 @@ void ab_xsk_refill(struct ab_xsk *x)
     x->posted += want;
 }
 
+bool ab_xsk_send_long(struct ab_xsk *x, uint32_t slot, const uint8_t *data, uint32_t len)
+{
+    struct ab_xsk_long *l = x->longs;
+    const uint64_t *frames = l->frames[slot];
+    uint32_t size = x->umem.frame_size, parts = (len + size - 1) / size, index;
+    bool sent = xsk_ring_prod__reserve(&x->tx, parts, &index) == parts;
+
+    if (ab_unlikely(!sent)) {
+        ab_xsk_kick(x);
+        ab_xsk_reap(x);
+        sent = xsk_ring_prod__reserve(&x->tx, parts, &index) == parts;
+    }
+    for (uint32_t i = 0; sent && i < parts; i++) {
+        uint32_t bytes = AB_MIN(size, len - i * size);
+        bool more = i + 1 < parts;
+
+        memcpy(ab_xsk_data(x, frames[i]), data + (size_t)i * size, bytes);
+        l->goes_on[frames[i] / size] = more;
+        *xsk_ring_prod__tx_desc(&x->tx, index + i) =
+            (struct xdp_desc){.addr = frames[i], .len = bytes, .options = more ? XDP_PKT_CONTD : 0};
+    }
+    for (uint32_t i = sent ? parts : 0; i < l->parts; i++)
+        ab_umem_put(&x->umem, frames[i]);
+    l->free[l->free_count++] = (uint8_t)slot;
+    if (ab_unlikely(!sent)) {
+        AB_STAT_ADD(&x->stats->tx_dropped, 1);
+        return false;
+    }
+    xsk_ring_prod__submit(&x->tx, parts);
+    x->submitted += parts;
+    AB_STAT_ADD(&x->stats->tx_packets, 1);
+    AB_STAT_ADD(&x->stats->tx_bytes, len);
+    return true;
+}
+
+/* Packets among completions: of one that took several frames only the last counts. */
+static uint32_t whole(struct ab_xsk *x, uint32_t index, uint32_t count)
+{
+    uint32_t packets = count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *goes_on = &x->longs->goes_on[*xsk_ring_cons__comp_addr(&x->comp, index + i) / x->umem.frame_size];
+
+        packets -= *goes_on;
+        *goes_on = 0;
+    }
+    return packets;
+}
+
 void ab_xsk_reap(struct ab_xsk *x)
 {
-    uint32_t index, count;
+    uint32_t index, count, packets;
 
     if (x->submitted == x->completed)
         return;
     count = xsk_ring_cons__peek(&x->comp, x->config.ring, &index);
     if (count == 0)
         return;
+    packets = ab_unlikely(x->longs != NULL) ? whole(x, index, count) : count;
     for (uint32_t i = 0; i < count; i++)
         ab_umem_put(&x->umem, *xsk_ring_cons__comp_addr(&x->comp, index + i));
     xsk_ring_cons__release(&x->comp, count);
     x->completed += count;
-    AB_STAT_ADD(&x->stats->tx_completed, count);
+    AB_STAT_ADD(&x->stats->tx_completed, packets);
 }
 
 static uint32_t level(const uint32_t *producer, const uint32_t *consumer)

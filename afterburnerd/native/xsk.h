@@ -53,6 +53,24 @@ struct ab_xsk_config {
 
 #define AB_XSK_JUMBO_BYTES 10240 /* longest frame put together from several descriptors: MTU 9000 and its headers */
 #define AB_XSK_JUMBO_SLOTS 16    /* such frames in one burst */
+#define AB_XSK_PARTS 5           /* frames of packet memory that it takes at most: of 2 KiB */
+#define AB_XSK_LONG_SLOTS 72     /* such frames being written for sending: a batch, and some for other sources' */
+#define AB_XSK_LONG_STRIDE (AB_XSK_JUMBO_BYTES + AB_CACHELINE) /* or all of them want the same places of the cache */
+
+/* ab_xsk_long: frames to be sent that may be longer than a frame of packet memory, only with multi-buffer. They are
+ * written in one piece into a slot here, and cut into the frames that are held for it when they are sent. */
+struct ab_xsk_long {
+    uint8_t *area; /* AB_XSK_LONG_SLOTS slots of AB_XSK_JUMBO_BYTES, on cache lines */
+    uint8_t
+        *goes_on;   /* for each frame of the packet memory: it is with the kernel, and the next is of the same packet */
+    uint32_t parts; /* frames that are held for a slot in use */
+    uint32_t free_count;             /* entries of `free` in use */
+    uint8_t free[AB_XSK_LONG_SLOTS]; /* stack of slots that nobody holds */
+    uint64_t frames[AB_XSK_LONG_SLOTS][AB_XSK_PARTS];
+    void *memory; /* in it: `area` */
+};
+
+_Static_assert(AB_XSK_PARTS * 2048 >= AB_XSK_JUMBO_BYTES, "the smallest frames");
 
 struct ab_xsk {
     struct xsk_ring_cons rx;
@@ -71,7 +89,8 @@ struct ab_xsk {
     bool busy_poll;
     int fd;
     enum ab_queue_mode mode;
-    uint8_t *jumbo; /* AB_XSK_JUMBO_SLOTS scratch buffers, only with multi-buffer */
+    uint8_t *jumbo;            /* AB_XSK_JUMBO_SLOTS scratch buffers, only with multi-buffer */
+    struct ab_xsk_long *longs; /* NULL without multi-buffer: what is sent is written to the frame it leaves from */
     struct {
         void *addr;
         size_t bytes;
@@ -139,6 +158,19 @@ static inline bool ab_xsk_send(struct ab_xsk *x, uint64_t addr, uint32_t len)
     AB_STAT_ADD(&x->stats->tx_packets, 1);
     AB_STAT_ADD(&x->stats->tx_bytes, len);
     return true;
+}
+
+/* ab_xsk_send_long submits the `len` bytes at `data`, of the slot `slot` of `longs`, in as many frames as it takes;
+ * slot and frames are given back, those that leave by their completion. False, and nothing leaves, when the ring is
+ * full. */
+bool ab_xsk_send_long(struct ab_xsk *x, uint32_t slot, const uint8_t *data, uint32_t len);
+
+/* ab_xsk_scratch: memory beside the frames, for what is longer than one of them. */
+static inline uint64_t ab_xsk_scratch(const struct ab_xsk *x)
+{
+    return x->longs ? (uint64_t)AB_XSK_JUMBO_SLOTS * AB_XSK_JUMBO_BYTES +
+                          (AB_XSK_LONG_SLOTS + 1) * (uint64_t)AB_XSK_LONG_STRIDE
+                    : 0;
 }
 
 static inline uint8_t *ab_xsk_data(const struct ab_xsk *x, uint64_t addr)

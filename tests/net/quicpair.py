@@ -65,7 +65,7 @@ class Worker(Protocol):
     """What a side needs of lib.Worker, or of a process that has one."""
 
     def set_rules(self, rules: bytes, /) -> None: ...
-    def open_udp(self, slot: int, fd: int, quic: bool = False, /) -> None: ...
+    def open_udp(self, slot: int, fd: int, quic: bool = False, mtu: int = 0, /) -> None: ...
     def open_xsk(
         self, slot: int, fd: int, ifindex: int, queue: int, frames: int, frame_size: int, ring: int, huge_pages: int,
         mode: int, generic: bool, multi_buffer: bool, busy_poll: bool, busy_usecs: int, busy_budget: int,
@@ -88,10 +88,12 @@ class Side:
         *,
         version: int = 4,
         frames: int = 256,
+        ring: int = 0,
         sndbuf: int = 0,
         verify: bool = False,
         queue: int = 0,
         program: XdpProgram | None = None,
+        mtu: int = 1480,
         **config: int,
     ) -> None:
         self.name = name
@@ -122,11 +124,12 @@ class Side:
             smac=self.end.mac,
             family=version,
             io=int(tx == "socket"),
-            mtu=1452,
+            mtu=mtu - 28,
             slot=RX_SLOT if rx == tx else TX_SLOT,
         )
         self.program = program  # of another worker on the same interface
         self.queue = queue
+        self.mtu, self.ring = mtu, ring
         self.worker = self.make_worker()
         self.receives_by = rx
         self.verify = verify
@@ -150,7 +153,7 @@ class Side:
             if kind == "socket":
                 sock = open_socket(str(self.local), PORTS[self.name])
                 number = sock.detach()
-                self.worker.open_udp(slot, number, True)
+                self.worker.open_udp(slot, number, True, self.mtu)
                 if sndbuf:
                     with socket.socket(fileno=number) as again:
                         again.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sndbuf)
@@ -164,7 +167,7 @@ class Side:
                 self.program.attach(self.end.ifindex, "native")
             self.worker.open_xsk(
                 slot=slot, fd=xsk.dup().detach(), ifindex=self.end.ifindex, queue=self.queue, frames=frames, frame_size=2048,
-                ring=frames, huge_pages=2, mode=2, generic=False, multi_buffer=False, busy_poll=False, busy_usecs=0,
+                ring=self.ring or frames, huge_pages=2, mode=2, generic=False, multi_buffer=self.mtu > 2048, busy_poll=False, busy_usecs=0,
                 busy_budget=0, verify_udp=self.verify,
             )  # fmt: skip
             if receives:

@@ -31,7 +31,7 @@ WAYS: list[tuple[By, By]] = [("afxdp", "afxdp"), ("socket", "socket"), ("afxdp",
 
 @contextmanager
 def pair(client: tuple[By, By], server: tuple[By, By], seed: int, version: int = 4, **config: int) -> Iterator[Pair]:
-    with netns.pair() as rig:
+    with netns.pair(mtu=max(1500, config.get("mtu", 0))) as rig:
         # veth leaves the checksums of the kernel's sockets half done; ours are whole
         verify = client[1] == server[1] == "afxdp"
         made = Pair(
@@ -112,6 +112,24 @@ def test_few_frames_slow_it_down_and_lose_nothing(seed: int) -> None:
         exchange(made, random.Random(seed), 500)
         for side in (made.client, made.server):
             assert 32 - 8 < side.word("frames_rx", 0) <= 32
+
+
+@pytest.mark.parametrize(("frames", "ring"), [(64, 64), (256, 64)])
+@pytest.mark.parametrize("server", WAYS[:3], ids=lambda w: f"server-{w[0]}-{w[1]}")
+def test_packets_that_take_several_frames_go_by_few(server: tuple[By, By], frames: int, ring: int, seed: int) -> None:
+    """Of 64 frames of 2 KiB the half that is for sending is six packets of five frames; and 192 frames want to be sent at once where
+    the ring has 64 places."""
+    with pair(("afxdp", "afxdp"), server, seed, frames=frames, ring=ring, mtu=9000) as made:
+        exchange(made, random.Random(seed), 300, (1, 10_000))
+        for side in (made.client, made.server):
+            for slot in (0, 1):
+                owned = [side.word(f"frames_{owner}", slot) for owner in ("rx", "worker", "tx")]
+                assert side.word("frames", slot) == sum(owned)
+                # A packet counts once, however many frames it took.
+                sent, done = side.word("tx_packets", slot), side.word("tx_completed", slot)
+                assert sent - frames <= done <= sent
+        # Packets that took several, unless all were acknowledgements.
+        assert made.client.word("tx_bytes", 0) > 2048 * made.client.word("tx_packets", 0) / 2
 
 
 def test_a_socket_that_is_full_pushes_back_and_loses_nothing(seed: int) -> None:

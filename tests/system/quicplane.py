@@ -51,8 +51,8 @@ class Remote:
     def set_rules(self, rules: bytes, /) -> None:
         self.order(orders.SetRules(rules=rules))
 
-    def open_udp(self, slot: int, fd: int, quic: bool = False, /) -> None:
-        self.order(orders.OpenSocket(slot=slot, quic=quic), (fd,))
+    def open_udp(self, slot: int, fd: int, quic: bool = False, mtu: int = 0, /) -> None:
+        self.order(orders.OpenSocket(slot=slot, quic=quic, mtu=mtu), (fd,))
         os.close(fd)
 
     def open_xsk(

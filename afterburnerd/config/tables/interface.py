@@ -92,8 +92,8 @@ class Interface(Table, frozen=True):
     jumbo: Annotated[
         Literal["auto", "off"],
         key(
-            "Packets larger than one frame. `auto` accepts them in several frames (XDP_USE_SG) where kernel and "
-            "driver can; `off` refuses to start on a device whose MTU needs it.",
+            "Packets larger than one frame. `auto` receives and sends them in several frames (XDP_USE_SG) where kernel "
+            "and driver can; `off` refuses to start on a device whose MTU needs it.",
             reload="restart",
             why="a 9000 byte MTU on either end of a link makes native XDP fail without it",
         ),
