@@ -71,7 +71,7 @@ class Connection:
         self.name = front.configuration.server_name or ""  # client: the SNI
         self.client_random: bytes = front.hello.client_random or b""  # names it in a key log; everybody saw it pass
         self.peer = front.peer.public  # key that the peer proved; empty: none
-        self.datagram_max = datagram_max(front.remote_params)  # bytes; 0: the peer takes no DATAGRAM frames
+        self.datagram_max = datagram_max(front.peer_datagram_frame)  # bytes; 0: the peer takes no DATAGRAM frames
         self.cids: dict[int, bytes] = {shake.own_cid.seq: shake.own_cid.cid}
         self.next_seq = 1
         self.tokens: dict[int, bytes] = {c.seq: c.token for c in front.peer_cids() if c.token}

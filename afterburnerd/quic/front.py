@@ -232,6 +232,11 @@ class Front(QuicConnection):
         return self._packet_number
 
     @property
+    def peer_datagram_frame(self) -> int:
+        """Bytes of the longest DATAGRAM frame that the peer takes; 0: none."""
+        return self._remote_max_datagram_frame_size or 0
+
+    @property
     def original_dcid(self) -> bytes:
         return self._original_destination_connection_id
 

@@ -220,6 +220,7 @@ class Handover:
     def pump(self, now: float) -> None:
         """What waited for room, and tombstones whose time is over. Call it often while there is either."""
         self.commands.pump()
+        self.realm.mint.ahead()
         for _ in range(len(self._held)):
             connection = self._held.popleft()
             if not any(self._export(connection, worker, now) for worker in self.commands.engines):

@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 
 import msgspec
-from aioquic._buffer import Buffer
-from aioquic.quic.packet import pull_quic_transport_parameters
 
 from .wire import encode_varint
 
@@ -101,8 +99,7 @@ class Params(msgspec.Struct, frozen=True):
         return bytes(out)
 
 
-def datagram_max(extension: bytes) -> int:
-    """Bytes of the longest DATAGRAM that a peer with these parameters takes and every path carries; 0: it takes none."""
-    frame = pull_quic_transport_parameters(Buffer(data=extension)).max_datagram_frame_size or 0
+def datagram_max(frame: int) -> int:
+    """Bytes of the longest DATAGRAM that every path carries to a peer that takes frames so long; 0: it takes none."""
     # Type and length stand before the data, and the length has two bytes from 64 on (RFC 9221 4).
     return max(0, min(DATAGRAM_MOST, max(min(63, frame - 2), frame - 3)))

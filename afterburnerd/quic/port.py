@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import socket
 import struct
 import sys
@@ -224,11 +225,17 @@ class KernelPort:
         return False
 
     def _take(self, datagram: bytes, remote: Address, tos: int) -> None:
-        self.endpoint.receive(datagram, remote, self._loop.time(), tos)
-        # At once: a connection that is complete must not wait for the handshakes behind it, each of which takes a
-        # millisecond or more.
-        self.send()
-        self._after(self)
+        collects = gc.isenabled()
+        gc.disable()  # half a millisecond, which need not fall between a complete handshake and its adoption
+        try:
+            self.endpoint.receive(datagram, remote, self._loop.time(), tos)
+            # At once: a connection that is complete must not wait for the handshakes behind it, each of which takes a
+            # millisecond or more.
+            self.send()
+            self._after(self)
+        finally:
+            if collects:
+                gc.enable()
 
     def _timeout(self) -> None:
         self._timer = None

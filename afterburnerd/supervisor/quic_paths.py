@@ -12,7 +12,7 @@ wanted. Then the worker has half of the port: short headers come to its socket, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from ipaddress import ip_address
 
 from afterburnerd.abi.layout import Cid, Path
 from afterburnerd.config import Config, Quic
@@ -43,7 +43,7 @@ class Paths:
         self._seats = seats
         self._halves: dict[Address, tuple[int, int]] = {}  # shared ports: worker and slot of the other half
         self._verdict: Verdict | None = None  # of the self-test of AF_XDP, where something depends on it
-        self._chosen: tuple[tuple[Quic, str, Verdict | None], Backend] | None = None  # from what, and what
+        self._chosen: tuple[Quic, str, Verdict | None, Backend] | None = None  # from what, and what
         self.testing = False
 
     # --- rings or sockets ---
@@ -61,17 +61,18 @@ class Paths:
             self.testing = False
 
     def backend(self) -> Backend:
-        facts = (self._config().quic, self._device.rung, self._verdict)
-        if self._chosen is None or any(a is not b for a, b in zip(self._chosen[0], facts, strict=True)):
-            self._chosen = (facts, choose(*facts))
-        return self._chosen[1]
+        quic, rung, verdict, chosen = self._config().quic, self._device.rung, self._verdict, self._chosen
+        # Asked for each connection ID of each adoption: no more than three looks where nothing has changed.
+        if chosen is None or chosen[0] is not quic or chosen[1] is not rung or chosen[2] is not verdict:
+            chosen = self._chosen = (quic, rung, verdict, choose(quic, rung, verdict))
+        return chosen[3]
 
     # --- the path of a connection ---
 
     def of(self, way: Way, port: KernelPort, remote: Address) -> tuple[int, Path | None]:
         """The worker and the way as the engine needs it; None: a socket has to be shared first."""
         host, local_port = port.local
-        six = isinstance(ip_address(host), IPv6Address)
+        six = ":" in host
         common = {
             "local": packed_mapped(host),
             "remote": packed_mapped(remote[0]),

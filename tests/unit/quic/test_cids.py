@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from afterburnerd.abi.layout import CID_LEN
-from afterburnerd.quic.cids import KEY_BYTES, Mint, Registry, load_key
+from afterburnerd.quic.cids import AHEAD, KEY_BYTES, Mint, Registry, load_key
 from afterburnerd.quic.wire import CID_LENGTH
 
 
@@ -21,6 +21,18 @@ def test_one_that_is_taken_is_not_made_again() -> None:
     mint, registry = Mint(bytes(KEY_BYTES), lambda n: next(draws)), Registry()
     registry.add(mint.make(0, registry).cid, 1)
     assert mint.make(1, registry).cid == b"bbbbbbbb"
+
+
+def test_what_was_made_ahead_is_looked_at_when_it_is_given() -> None:
+    draws = iter([bytes([n]) * CID_LENGTH for n in range(AHEAD)] + [b"bbbbbbbb"])
+    mint, registry = Mint(bytes(KEY_BYTES), lambda n: next(draws)), Registry()
+    mint.ahead()
+    mint.ahead()  # there are enough
+    last = bytes([AHEAD - 1]) * CID_LENGTH
+    registry.add(last, 1)
+    given = [mint.make(seq, registry) for seq in range(1, AHEAD + 1)]
+    assert last not in {c.cid for c in given} and given[-1].cid == b"bbbbbbbb"
+    assert len({c.cid for c in given}) == AHEAD and all(c.token == mint.token(c.cid) for c in given)
 
 
 def test_an_id_has_one_owner() -> None:

@@ -48,6 +48,7 @@ CONNECTION_FIELDS = [
     "_peer_cid",
     "_peer_cid_available",
     "_remote_initial_source_connection_id",
+    "_remote_max_datagram_frame_size",
     "_retry_source_connection_id",
     "_spaces",
     "_state",
