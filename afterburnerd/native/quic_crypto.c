@@ -6,6 +6,7 @@
 #include "quic_crypto_backend.h"
 
 #define FORCED "AFTERBURNER_CRYPTO"
+#define LABEL_MAX 32
 
 /* choose: the backend of that name, or the best; NULL where it cannot be had. */
 static const struct ab_quic_backend *choose(struct ab_quic_crypto *c, const char *wish, struct ab_error *err)
@@ -64,17 +65,13 @@ void ab_quic_crypto_fini(struct ab_quic_crypto *c)
 
 /* --- derivation ------------------------------------------------------------------------------------------------ */
 
-int ab_quic_secret_expand(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret, const char *label,
-                          uint8_t *out, uint32_t len)
+static void expand(const struct ab_quic_stem *stem, const char *label, uint8_t *out, uint32_t len)
 {
     /* struct HkdfLabel: length, "tls13 " + label, an empty context; then the 1 that HKDF counts its blocks from */
-    uint8_t info[2 + 1 + 6 + 32 + 1 + 1], block[AB_QUIC_SECRET_MAX];
+    uint8_t info[2 + 1 + 6 + LABEL_MAX + 1 + 1], block[AB_QUIC_SECRET_MAX];
     size_t label_len = strlen(label);
     uint32_t n = 0;
 
-    (void)c; /* what hashes needs nothing of it */
-    if (label_len > 32 || len > ab_quic_secret_bytes(suite))
-        return AB_EINVAL;
     info[n++] = 0;
     info[n++] = (uint8_t)len;
     info[n++] = (uint8_t)(6 + label_len);
@@ -83,9 +80,22 @@ int ab_quic_secret_expand(struct ab_quic_crypto *c, enum ab_quic_suite suite, co
     n += 6 + (uint32_t)label_len;
     info[n++] = 0;
     info[n++] = 1;
-    ab_quic_libcrypto_hmac(suite, secret, info, n, block);
+    ab_quic_libcrypto_hmac(stem, info, n, block);
     memcpy(out, block, len);
     explicit_bzero(block, sizeof(block));
+}
+
+int ab_quic_secret_expand(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret, const char *label,
+                          uint8_t *out, uint32_t len)
+{
+    struct ab_quic_stem stem;
+
+    (void)c; /* what hashes needs nothing of it */
+    if (strlen(label) > LABEL_MAX || len > ab_quic_secret_bytes(suite))
+        return AB_EINVAL;
+    ab_quic_libcrypto_stem(&stem, suite, secret);
+    expand(&stem, label, out, len);
+    explicit_bzero(&stem, sizeof(stem));
     return 0;
 }
 
@@ -114,41 +124,46 @@ int ab_quic_hp_set(struct ab_quic_crypto *c, struct ab_quic_hp *hp, enum ab_quic
     return c->backend->hp_set(c, hp, bytes);
 }
 
-int ab_quic_key_derive(struct ab_quic_crypto *c, struct ab_quic_key *key, enum ab_quic_suite suite,
-                       const uint8_t *secret)
+int ab_quic_secret_derive(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret,
+                          struct ab_quic_key *key, struct ab_quic_hp *hp, uint8_t *next)
 {
     uint8_t bytes[AB_QUIC_KEY_MAX], iv[AB_QUIC_IV_BYTES];
-    int rc;
+    struct ab_quic_stem stem;
+    int rc = 0;
 
     if (!known(suite))
         return AB_EINVAL;
-    rc = ab_quic_secret_expand(c, suite, secret, "quic key", bytes, ab_quic_key_bytes(suite));
-    if (rc == 0)
-        rc = ab_quic_secret_expand(c, suite, secret, "quic iv", iv, sizeof(iv));
-    if (rc == 0)
+    ab_quic_libcrypto_stem(&stem, suite, secret);
+    if (key) {
+        expand(&stem, "quic key", bytes, ab_quic_key_bytes(suite));
+        expand(&stem, "quic iv", iv, sizeof(iv));
         rc = ab_quic_key_set(c, key, suite, bytes, iv);
+    }
+    if (hp && rc == 0) {
+        expand(&stem, "quic hp", bytes, ab_quic_key_bytes(suite));
+        rc = ab_quic_hp_set(c, hp, suite, bytes);
+    }
+    if (next && rc == 0)
+        expand(&stem, "quic ku", next, ab_quic_secret_bytes(suite));
+    explicit_bzero(&stem, sizeof(stem));
     explicit_bzero(bytes, sizeof(bytes));
     return rc;
+}
+
+int ab_quic_key_derive(struct ab_quic_crypto *c, struct ab_quic_key *key, enum ab_quic_suite suite,
+                       const uint8_t *secret)
+{
+    return ab_quic_secret_derive(c, suite, secret, key, NULL, NULL);
 }
 
 int ab_quic_hp_derive(struct ab_quic_crypto *c, struct ab_quic_hp *hp, enum ab_quic_suite suite, const uint8_t *secret)
 {
-    uint8_t bytes[AB_QUIC_KEY_MAX];
-    int rc;
-
-    if (!known(suite))
-        return AB_EINVAL;
-    rc = ab_quic_secret_expand(c, suite, secret, "quic hp", bytes, ab_quic_key_bytes(suite));
-    if (rc == 0)
-        rc = ab_quic_hp_set(c, hp, suite, bytes);
-    explicit_bzero(bytes, sizeof(bytes));
-    return rc;
+    return ab_quic_secret_derive(c, suite, secret, NULL, hp, NULL);
 }
 
 int ab_quic_secret_next(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret, uint8_t *next)
 {
-    return known(suite) ? ab_quic_secret_expand(c, suite, secret, "quic ku", next, ab_quic_secret_bytes(suite))
-                        : AB_EINVAL;
+    return ab_quic_secret_derive(c, suite, secret, NULL, NULL, next);
 }
 
 void ab_quic_key_wipe(struct ab_quic_crypto *c, struct ab_quic_key *key)

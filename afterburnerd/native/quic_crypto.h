@@ -165,6 +165,11 @@ int ab_quic_key_set(struct ab_quic_crypto *c, struct ab_quic_key *key, enum ab_q
                     const uint8_t iv[AB_QUIC_IV_BYTES]);
 int ab_quic_hp_set(struct ab_quic_crypto *c, struct ab_quic_hp *hp, enum ab_quic_suite suite, const uint8_t *bytes);
 
+/* ab_quic_secret_derive: what a secret gives, in one go for two thirds of the time: its key, its header protection key,
+ * the next generation's secret. Each may be NULL; `next` may be `secret`. */
+int ab_quic_secret_derive(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret,
+                          struct ab_quic_key *key, struct ab_quic_hp *hp, uint8_t *next);
+
 /* ab_quic_secret_next: the next generation's secret ("quic ku"); `next` may be `secret`. */
 int ab_quic_secret_next(struct ab_quic_crypto *c, enum ab_quic_suite suite, const uint8_t *secret, uint8_t *next);
 

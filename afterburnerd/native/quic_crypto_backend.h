@@ -52,9 +52,17 @@ static inline void ab_quic_nonce(ab_quic_nonce_bytes nonce, const struct ab_quic
 extern const struct ab_quic_backend ab_quic_libcrypto;
 int ab_quic_libcrypto_init(struct ab_quic_crypto *c, struct ab_error *err);
 void ab_quic_libcrypto_fini(struct ab_quic_crypto *c);
-/* ab_quic_libcrypto_hmac: HMAC-SHA-256, or SHA-384 for AES-256; key and result have ab_quic_secret_bytes. */
-void ab_quic_libcrypto_hmac(enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data, uint32_t len,
-                            uint8_t *out);
+
+/* ab_quic_stem: HMAC-SHA-256, or SHA-384 for AES-256, of a key whose two blocks are hashed already: what several values
+ * that are derived from one secret have in common. As good as the key: to be wiped. */
+struct ab_quic_stem {
+    _Alignas(8) uint8_t inner[216], outer[216]; /* states of the hash */
+    bool long_one;                              /* SHA-384 */
+};
+
+/* ab_quic_libcrypto_stem: key and the results have ab_quic_secret_bytes. */
+void ab_quic_libcrypto_stem(struct ab_quic_stem *stem, enum ab_quic_suite suite, const uint8_t *key);
+void ab_quic_libcrypto_hmac(const struct ab_quic_stem *stem, const uint8_t *data, uint32_t len, uint8_t *out);
 
 /* quic_crypto_ipsec.c: NULL where the library is absent, old, or was not built for; `err` says why. */
 const struct ab_quic_backend *ab_quic_ipsec_init(struct ab_quic_crypto *c, const char *arch, struct ab_error *err);

@@ -81,45 +81,67 @@ void ab_quic_libcrypto_fini(struct ab_quic_crypto *c)
     c->state = NULL;
 }
 
-/* hash: SHA-256 or SHA-384 of two pieces. The functions that OpenSSL calls deprecated: an EVP_MD_CTX allocates each
- * time that it begins anew (3.0), and key updates happen in the loop. */
-static void hash(bool long_one, const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len, uint8_t *out)
-{
-    union {
-        SHA256_CTX sha256;
-        SHA512_CTX sha384;
-    } ctx;
+/* The functions that OpenSSL calls deprecated: an EVP_MD_CTX allocates each time that it begins anew (3.0), and key
+ * updates happen in the loop. */
+union hash {
+    SHA256_CTX sha256;
+    SHA512_CTX sha384;
+};
 
+_Static_assert(sizeof(union hash) == sizeof(((struct ab_quic_stem *)0)->inner) && _Alignof(union hash) <= 8,
+               "a state of the hash has its place in struct ab_quic_stem");
+
+static void begin(bool long_one, union hash *h, const uint8_t *block)
+{
     if (long_one) {
-        SHA384_Init(&ctx.sha384);
-        SHA384_Update(&ctx.sha384, a, a_len);
-        SHA384_Update(&ctx.sha384, b, b_len);
-        SHA384_Final(out, &ctx.sha384);
+        SHA384_Init(&h->sha384);
+        SHA384_Update(&h->sha384, block, 128);
     } else {
-        SHA256_Init(&ctx.sha256);
-        SHA256_Update(&ctx.sha256, a, a_len);
-        SHA256_Update(&ctx.sha256, b, b_len);
-        SHA256_Final(out, &ctx.sha256);
+        SHA256_Init(&h->sha256);
+        SHA256_Update(&h->sha256, block, 64);
     }
-    explicit_bzero(&ctx, sizeof(ctx)); /* its state is the result */
 }
 
-void ab_quic_libcrypto_hmac(enum ab_quic_suite suite, const uint8_t *key, const uint8_t *data, uint32_t len,
-                            uint8_t *out)
+/* go_on: from a state that is kept to the hash. */
+static void go_on(bool long_one, const uint8_t *state, const uint8_t *data, size_t len, uint8_t *out)
 {
-    bool long_one = suite == AB_QUIC_AES256_GCM;
-    uint32_t size = ab_quic_secret_bytes(suite), block = long_one ? 128 : 64;
-    uint8_t pad[128], inner[AB_QUIC_SECRET_MAX];
+    union hash h;
+
+    if (long_one) {
+        memcpy(&h.sha384, state, sizeof(h.sha384));
+        SHA384_Update(&h.sha384, data, len);
+        SHA384_Final(out, &h.sha384);
+    } else {
+        memcpy(&h.sha256, state, sizeof(h.sha256));
+        SHA256_Update(&h.sha256, data, len);
+        SHA256_Final(out, &h.sha256);
+    }
+    explicit_bzero(&h, sizeof(h)); /* its state is the result */
+}
+
+void ab_quic_libcrypto_stem(struct ab_quic_stem *stem, enum ab_quic_suite suite, const uint8_t *key)
+{
+    uint32_t size = ab_quic_secret_bytes(suite);
+    uint8_t pad[128];
 
     /* RFC 2104; a key as long as the hash is shorter than its block */
-    memset(pad, 0x36, block);
+    stem->long_one = suite == AB_QUIC_AES256_GCM;
+    memset(pad, 0x36, sizeof(pad));
     for (uint32_t i = 0; i < size; i++)
         pad[i] ^= key[i];
-    hash(long_one, pad, block, data, len, inner);
-    for (uint32_t i = 0; i < block; i++)
+    begin(stem->long_one, (union hash *)stem->inner, pad);
+    for (uint32_t i = 0; i < sizeof(pad); i++)
         pad[i] ^= 0x36 ^ 0x5c;
-    hash(long_one, pad, block, inner, size, out);
+    begin(stem->long_one, (union hash *)stem->outer, pad);
     explicit_bzero(pad, sizeof(pad));
+}
+
+void ab_quic_libcrypto_hmac(const struct ab_quic_stem *stem, const uint8_t *data, uint32_t len, uint8_t *out)
+{
+    uint8_t inner[AB_QUIC_SECRET_MAX];
+
+    go_on(stem->long_one, stem->inner, data, len, inner);
+    go_on(stem->long_one, stem->outer, inner, stem->long_one ? 48 : 32, out);
     explicit_bzero(inner, sizeof(inner));
 }
 

@@ -13,11 +13,11 @@ int ab_quic_keys_init(struct ab_quic_keys *k, struct ab_quic_crypto *crypto, con
     k->tx_first = a->next_pn;
     memcpy(k->tx_secret, a->tx_secret, sizeof(k->tx_secret));
     memcpy(k->rx_secret, a->rx_secret, sizeof(k->rx_secret));
-    if ((rc = ab_quic_key_derive(crypto, &k->tx, k->suite, k->tx_secret)) ||
-        (rc = ab_quic_key_derive(crypto, &k->rx[0], k->suite, k->rx_secret)) ||
-        (rc = ab_quic_hp_derive(crypto, &k->tx_hp, k->suite, k->tx_secret)) ||
-        (rc = ab_quic_hp_derive(crypto, &k->rx_hp, k->suite, k->rx_secret)) || (rc = ab_quic_keys_ahead(k, crypto)))
+    if ((rc = ab_quic_secret_derive(crypto, k->suite, k->tx_secret, &k->tx, &k->tx_hp, NULL)) ||
+        (rc = ab_quic_secret_derive(crypto, k->suite, k->rx_secret, &k->rx[0], &k->rx_hp, k->rx_secret)) ||
+        (rc = ab_quic_secret_derive(crypto, k->suite, k->rx_secret, &k->rx[1], NULL, NULL)))
         ab_quic_keys_fini(k, crypto);
+    k->ahead = rc == 0;
     return rc;
 }
 
