@@ -338,6 +338,11 @@ void ab_lab_quic_end_close(struct ab_lab_quic_end *e)
     free(e);
 }
 
+void ab_lab_quic_end_awake(struct ab_lab_quic_end *e)
+{
+    e->waited_ns = waited();
+}
+
 int ab_lab_quic_end_listen(struct ab_lab_quic_end *e, struct ab_error *err)
 {
     struct ab_quic_ring *r = e->events;

@@ -34,6 +34,9 @@ struct ab_lab_quic_end {
 int ab_lab_quic_end_open(struct ab_lab_quic_end **end, const struct ab_lab_options *o, struct ab_error *err);
 void ab_lab_quic_end_close(struct ab_lab_quic_end *e);
 
+/* ab_lab_quic_end_awake: what is measured begins; what the end has waited for a CPU before does not count. */
+void ab_lab_quic_end_awake(struct ab_lab_quic_end *e);
+
 /* ab_lab_quic_end_listen takes the events that have come; an error where a connection has ended. */
 int ab_lab_quic_end_listen(struct ab_lab_quic_end *e, struct ab_error *err);
 

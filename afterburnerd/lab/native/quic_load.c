@@ -4,9 +4,14 @@
  *   quic-receive   counts what arrived whole (after its FIN); of probes the one-way latency and gaps in the sequence
  *
  * A message counts as delivered at the sender when every byte is acknowledged. Both ends are on one machine, so a
- * probe's clock is the receiver's; it is that of the moment for which the probe was due (pace.h). */
+ * probe's clock is the receiver's; it is that of the moment for which the probe was due (pace.h).
+ *
+ * With --probe both ends doze until it begins: what thousands of connections have to do at first and what an end waits
+ * for the other would use up the time that the kernel grants a real-time thread (0.95 of a second), and it would be
+ * stopped in the middle of what is measured. They are wide awake some time before the first sample counts. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "modes.h"
 #include "pace.h"
@@ -15,6 +20,8 @@
 
 #define SEND_BATCH 512       /* messages between two turns of the loop at most: some 80 packets */
 #define DRAIN_NS 2000000000u /* for the last acknowledgements */
+#define DOZE_NS 100000u      /* between two turns of an end that dozes: some hundred packets wait at most */
+#define AWAKE_NS 20000000u   /* of the sender before the first probe, of the receiver before the first sample */
 
 struct receiver {
     uint64_t messages, bytes, wrong, probes, gaps;
@@ -23,6 +30,12 @@ struct receiver {
     uint32_t size;
     struct ab_lab_samples samples;
 };
+
+static void doze(struct ab_lab_quic_end *e)
+{
+    (void)nanosleep(&(struct timespec){.tv_nsec = DOZE_NS}, NULL);
+    e->worker.now = ab_now_ns(); /* sleep is neither run time nor a gap */
+}
 
 static void on_data(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t offset, const uint8_t *data,
                     uint32_t len, bool fin)
@@ -40,7 +53,8 @@ static void on_data(void *ctx, struct ab_quic_conn *c, uint64_t stream, uint64_t
     if (offset == 0 && ab_lab_probe_get(data, len, &sent, &sequence)) {
         uint64_t now = ab_now_ns();
 
-        r->probes++;
+        if (r->probes++ == 0)
+            r->warm_until = now + AWAKE_NS;
         r->gaps += sequence != r->next;
         r->next = sequence + 1;
         if (now >= r->warm_until)
@@ -65,6 +79,7 @@ int ab_lab_quic_receive(const struct ab_lab_options *o, struct ab_error *err)
     struct receiver r = {.size = o->size};
     struct ab_lab_quic_end *e = NULL;
     uint64_t now, end, report;
+    bool asleep;
     int rc = ab_lab_samples_init(&r.samples, o->probe ? 4000000 : 1, err);
 
     if (rc)
@@ -74,11 +89,18 @@ int ab_lab_quic_receive(const struct ab_lab_options *o, struct ab_error *err)
     e->port->tap = (struct ab_quic_tap){.ctx = &r, .data = on_data};
     ab_lab_ready();
     now = ab_now_ns();
-    r.warm_until = now + o->warm_ns;
+    asleep = o->probe;
     end = o->duration_ns ? now + o->duration_ns : UINT64_MAX;
     report = o->interval_ns ? now + o->interval_ns : UINT64_MAX;
     while (!ab_lab_stop && e->worker.now < end) {
         (void)ab_worker_turn(&e->worker);
+        if (ab_unlikely(asleep)) {
+            asleep = r.probes == 0;
+            if (asleep)
+                doze(e);
+            else
+                ab_lab_quic_end_awake(e);
+        }
         if (ab_unlikely(e->events->tail != e->events->head) && (rc = ab_lab_quic_end_listen(e, err)))
             break;
         if (ab_unlikely(e->worker.now >= report)) {
@@ -135,10 +157,13 @@ int ab_lab_quic_send(const struct ab_lab_options *o, struct ab_error *err)
     /* Connections that begin look for their path's MTU, all of them at once; those that are measured are warm. */
     for (uint64_t warm = now + (o->probe ? o->warm_ns : 0); now < warm && !ab_lab_stop; now = e->worker.now) {
         (void)ab_worker_turn(&e->worker);
+        if (warm - now > AWAKE_NS)
+            doze(e);
         if (e->events->tail != e->events->head && (rc = ab_lab_quic_end_listen(e, err)))
             goto out;
     }
-    next = begin = now;
+    ab_lab_quic_end_awake(e);
+    next = begin = now = e->worker.now = ab_now_ns();
     ab_lab_pace_init(&pace, o, now);
     report = o->interval_ns ? now + o->interval_ns : UINT64_MAX;
     while (!ab_lab_stop && !ab_lab_pace_over(&pace, accepted, now)) {
