@@ -48,7 +48,7 @@ PROBE_BYTES = 17
 # What a packet with one probe has around it: short header with 8 bytes of connection ID and 2 of number, STREAM head, tag.
 PACKET_BYTES = PROBE_BYTES + 1 + 8 + 2 + 4 + 16
 FLOOR_FRAMES = 128  # what is in use stays in the nearest cache
-WARM_MS = 1200  # of QUIC's contenders: a second passes at most between two PINGs of a connection
+WARM_MS = 1200  # of one connection and of many: a second passes at most between two PINGs of a connection
 STOPPED = 0.005  # share of a run that a real-time thread waits only where the kernel stopped it
 
 
@@ -133,7 +133,7 @@ def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int, 
     done = Round()
 
     def contend(way: Way, which: Load) -> Outcome:
-        outcome = quic_pair.run(standing, chosen, msgspec.structs.replace(which, warm_ms=WARM_MS), way, way)
+        outcome = quic_pair.run(standing, chosen, which, way, way)
         if outcome.receiver.messages != outcome.sender.accepted or outcome.sender.failed:
             raise ToolError(
                 f"{outcome.sender.accepted} messages were sent by {way.name}, {outcome.receiver.messages} arrived",
@@ -142,10 +142,10 @@ def one_round(standing: rig.Rig, chosen: Cores, load: Load, conns: int, n: int, 
         return outcome
 
     def ours() -> None:
-        done.ours = contend(AFXDP, load)
+        done.ours = contend(AFXDP, msgspec.structs.replace(load, warm_ms=WARM_MS))
 
     def warm() -> None:
-        done.warm = contend(AFXDP, msgspec.structs.replace(load, conns=conns, active=1))
+        done.warm = contend(AFXDP, msgspec.structs.replace(load, conns=conns, active=1, warm_ms=WARM_MS))
 
     def spread() -> None:
         done.spread = contend(AFXDP, msgspec.structs.replace(load, conns=conns))
