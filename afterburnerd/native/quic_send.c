@@ -185,6 +185,27 @@ static void put_queue(struct ab_quic *q, struct ab_quic_builder *b, struct ab_qu
         ;
 }
 
+/* What was lost, of the stream `only` or (AB_QUIC_NO_STREAM) of all. Nothing of a stream follows its RESET_STREAM (RFC
+ * 9000 19.4), so what waited here when that was made has met its fate. */
+static void put_again(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_builder *b, uint64_t only, uint64_t now)
+{
+    while (c->again.head != AB_QUIC_NIL) {
+        const struct ab_quic_slot *slot = ab_quic_slot_at(&q->slots, c->again.head);
+        uint8_t fate = AB_QUIC_OUTCOME_ACKNOWLEDGED;
+
+        if (only != AB_QUIC_NO_STREAM && slot->stream != only)
+            return;
+        if (slot->kind == AB_QUIC_SLOT_UNI)
+            fate = ab_quic_slot_at(&q->slots, slot->head)->outcome;
+        else if (slot->kind == AB_QUIC_SLOT_STREAM && q->streams.objects[slot->object].tx == AB_QUIC_TX_RESET)
+            fate = q->streams.objects[slot->object].fate;
+        if (ab_unlikely(fate != AB_QUIC_OUTCOME_ACKNOWLEDGED))
+            ab_quic_slot_end(q, c, ab_quic_queue_pop(&q->slots, &c->again), (enum ab_quic_outcome)fate);
+        else if (!put_first(q, b, &c->again, false, now))
+            return;
+    }
+}
+
 /* The stream of the transaction that is partly sent and may go on; AB_QUIC_NO_STREAM: none. One that waits for credit
  * is none: until that comes others may go, and what was lost must, for it may be what the peer waits for. */
 static uint64_t begun_uni(const struct ab_quic *q, const struct ab_quic_conn *c)
@@ -454,9 +475,7 @@ static bool put_begun(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_
     const uint8_t *before = b->p;
 
     /* Its own first frames may be lost while the last ones wait for the window. */
-    while (c->again.head != AB_QUIC_NIL && ab_quic_slot_at(&q->slots, c->again.head)->stream == id &&
-           put_first(q, b, &c->again, false, now))
-        ;
+    put_again(q, c, b, id, now);
     if (begun_uni(q, c) == id)
         put_uni(q, c, b, false, false, now);
     else
@@ -480,7 +499,7 @@ static void put_data(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_b
             break;
     held = id != AB_QUIC_NO_STREAM && !(own && b->p == b->start);
     if (ab_likely(!held))
-        put_queue(q, b, &c->again, now);
+        put_again(q, c, b, AB_QUIC_NO_STREAM, now);
     late = c->again.head != AB_QUIC_NIL && !(own && b->p == b->start);
     if (c->datagrams.head != AB_QUIC_NIL) {
         drop_oversized(q, c);

@@ -160,6 +160,30 @@ def test_a_token_is_a_servers_and_fits_a_packet() -> None:
     assert [len(f.token) for f in victim.of("new_token")] == [512]
 
 
+@pytest.mark.parametrize("how", [QuicSend.BIDI_OPEN, QuicSend.UNI])
+def test_nothing_of_a_stream_follows_its_reset_not_even_what_was_lost_before(how: QuicSend) -> None:
+    """RFC 9000 19.4: "ceases transmission and retransmission of STREAM frames"."""
+    victim = Victim(theirs={"initial_max_streams_uni": 60, "initial_max_stream_data_uni": 1 << 16})
+    first = victim.opener.least
+    send(victim, b"s" * 4096, token=1, how=how)
+    for _ in range(3):
+        victim.drain(1)
+        victim.now += 10 * MS
+    victim.arrive(victim.sealer.seal(wire.ack((first + 1, victim.opener.least - 1))))  # all but the first
+    begun = streams(victim)[0]
+    assert victim.info()["packets_lost"] == 1 and len(streams(victim)) == 3 and not streams(victim)[-1].fin
+    # its beginning waits to be sent again, and its end for the first time, when the peer says that it wants neither
+    victim.frames.clear()
+    victim.arrive(victim.sealer.seal(wire.stop_sending(begun.stream, 5)))
+    victim.drain()
+    victim.acknowledge()
+    victim.wait(2 * SECOND)
+    assert [(f.stream, f.code) for f in victim.of("reset_stream")] == [(begun.stream, 5)]
+    assert streams(victim) == []
+    assert [item[2:4] for item in victim.told_of("done")] == [(1, QuicOutcome.STOPPED)]
+    assert victim.engine.totals()["slots_used"] == 0
+
+
 def test_a_probe_carries_what_was_not_acknowledged() -> None:
     victim = Victim()
     send(victim, b"precious")
