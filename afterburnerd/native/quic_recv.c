@@ -70,7 +70,8 @@ static void migrate(struct ab_quic *q, struct ab_quic_conn *c, const struct inco
 {
     struct ab_quic_path *active = &c->paths[AB_QUIC_PATH_ACTIVE], *former = &c->paths[AB_QUIC_PATH_FORMER];
     struct ab_quic_path *aside = &c->paths[AB_QUIC_PATH_ASIDE];
-    uint64_t until = now + 3 * AB_MAX(ab_quic_conn_pto(c), AB_QUIC_RTT_INITIAL_NS), retire;
+    /* 8.2.4: three times the PTO that we know, or that of a path of which nothing is known, the larger one. */
+    uint64_t until = now + 3 * AB_MAX(ab_quic_conn_pto(c), 3 * AB_QUIC_RTT_INITIAL_NS), retire;
     bool same_host = memcmp(active->to.remote, in->d->src, 16) == 0;
 
     if (former->used && ab_quic_path_same(&former->to, in->d)) {
