@@ -173,6 +173,9 @@ int ab_quic_cids_new(struct ab_quic_cids *c, const struct ab_quic_frame *f, uint
     }
     if (!known && was_seen(c, cid.seq))
         return 0; /* a retransmission of one that we have retired since */
+    e = free_entry(c->peers);
+    if (!known && !e)
+        return AB_QUIC_NO_ROOM; /* those that are gone are in the way until the supervisor has heard of it */
     c->retire_prior_to = AB_MAX(c->retire_prior_to, f->new_cid.retire_prior_to);
     for (uint32_t i = 0; i < AB_QUIC_CIDS_MAX; i++) {
         if (c->peers[i].state != AB_QUIC_CID_ANNOUNCED)
@@ -189,9 +192,6 @@ int ab_quic_cids_new(struct ab_quic_cids *c, const struct ab_quic_frame *f, uint
         see(c, cid.seq);
         /* 5.1.1: counted after those are gone that this frame retires. */
         if (active >= c->limit_peers)
-            return AB_QUIC_ERROR_CONNECTION_ID_LIMIT;
-        e = free_entry(c->peers);
-        if (!e) /* entries whose end the supervisor has not heard of yet are in the way: as good as over the limit */
             return AB_QUIC_ERROR_CONNECTION_ID_LIMIT;
         *e = (struct ab_quic_cid_entry){.cid = cid, .state = AB_QUIC_CID_ANNOUNCED};
     }

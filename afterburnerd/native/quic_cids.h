@@ -20,6 +20,8 @@
  * active_connection_id_limit must not promise more than AB_QUIC_CIDS. */
 #define AB_QUIC_CIDS_MAX (2 * AB_QUIC_CIDS)
 
+#define AB_QUIC_NO_ROOM (-1) /* a frame cannot be taken now: the packet is dropped, and sent again by the peer */
+
 enum ab_quic_cid_state {
     AB_QUIC_CID_FREE,
     AB_QUIC_CID_STOCK,
@@ -68,8 +70,8 @@ uint32_t ab_quic_cids_wanted(const struct ab_quic_cids *c); /* how many more the
 /* ab_quic_cids_stock: another one of ours; false where the table is full or the ID is not new. */
 bool ab_quic_cids_stock(struct ab_quic_cids *c, const struct ab_quic_cid *cid);
 
-/* ab_quic_cids_new: NEW_CONNECTION_ID. 0 or the transport error. Sequence numbers to be retired are written to `retire`
- * (room for AB_QUIC_CIDS_MAX + 1), *count of them. */
+/* ab_quic_cids_new: NEW_CONNECTION_ID. 0, AB_QUIC_NO_ROOM (and nothing has changed) or the transport error. Sequence
+ * numbers to be retired are written to `retire` (room for AB_QUIC_CIDS_MAX + 1), *count of them. */
 int ab_quic_cids_new(struct ab_quic_cids *c, const struct ab_quic_frame *f, uint64_t *retire, uint32_t *count);
 
 /* ab_quic_cids_retire: RETIRE_CONNECTION_ID in a packet that came to `used` (sequence number). 0 or the transport

@@ -22,7 +22,7 @@ int ab_quic_conn_announce(struct ab_quic *q, struct ab_quic_conn *c)
     int rc;
 
     /* RFC 9000 19.15: a peer that has an empty one itself may still be given some. */
-    while ((cid = ab_quic_cids_announce(&c->cids)) != NULL) {
+    while (ab_quic_control_room(q, c) && (cid = ab_quic_cids_announce(&c->cids)) != NULL) {
         struct ab_quic_frame f = {
             .type = AB_QUIC_FRAME_NEW_CONNECTION_ID,
             .new_cid = {

@@ -32,7 +32,9 @@
 #define AB_QUIC_CRYPTO_ROOM 4096 /* bytes of CRYPTO that are put together (RFC 9000 7.5: at least 4096) */
 #define AB_QUIC_SKIPPED 4        /* packet numbers left out that are remembered */
 #define AB_QUIC_EVENTS_MAX 4     /* event slots that wait for the sink; further tokens are let go */
-#define AB_QUIC_NO_ROOM (-1)     /* a frame cannot be taken now: the packet is dropped, and sent again by the peer */
+/* "Dynamic thresholds" (Choudhury and Hahne 1998): nobody has more than so many times what is left of a pool for the
+ * others. Alone a connection has two thirds of it, and each greedy one leaves a third of what it finds. */
+#define AB_QUIC_SHARE 2
 
 /* All memory is a multiple of this, for large pages. Fuzzers make an engine an input: clearing those took longer. */
 #ifdef AB_QUIC_FUZZED
@@ -332,7 +334,12 @@ static inline void ab_quic_slot_end(struct ab_quic *q, struct ab_quic_conn *c, u
 void ab_quic_queue_end(struct ab_quic *q, struct ab_quic_conn *c, struct ab_quic_queue *queue,
                        enum ab_quic_outcome outcome);
 
-/* ab_quic_control_push queues a frame that must arrive. 0, or the error that the connection dies of: too many. */
+/* ab_quic_control_push queues a frame that must arrive. 0, or the error that the connection dies of: too many.
+ * ab_quic_control_room: whether it would. */
+static inline bool ab_quic_control_room(const struct ab_quic *q, const struct ab_quic_conn *c)
+{
+    return c->control_count < AB_QUIC_CONTROL_MAX && ab_quic_slots_left(&q->slots) > 0;
+}
 int ab_quic_control_push(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_quic_frame *f);
 
 /* ab_quic_chain_lost: what a lost packet carried is queued again, or settled. */

@@ -3,10 +3,6 @@
 
 #include "quic_conn.h"
 
-/* "Dynamic thresholds" (Choudhury and Hahne 1998): alone a connection has two thirds of the slots, and each greedy one
- * leaves a third of what it finds. */
-#define SHARE 2
-
 /* A run of slots that holds `len` bytes. The head counts its parts. */
 struct run {
     uint32_t head, tail, parts;
@@ -25,9 +21,10 @@ static bool make_run(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_
         reserve = kind == AB_QUIC_SLOT_STREAM ? reserve / 2 : 0;
     if (ab_unlikely(left < parts + reserve))
         return false;
-    /* Nobody has more than SHARE times what is left for the others: a peer that gives no credit, or is gone, leaves
-     * some to each of those that come after it. */
-    if (ab_unlikely(c->slot_count && c->slot_count + parts > SHARE * (left - reserve)) && reserve == q->slot_reserve)
+    /* Nobody has more than AB_QUIC_SHARE times what is left for the others: a peer that gives no credit, or is gone,
+     * leaves some to each of those that come after it. */
+    if (ab_unlikely(c->slot_count && c->slot_count + parts > AB_QUIC_SHARE * (left - reserve)) &&
+        reserve == q->slot_reserve)
         return false;
     *run = (struct run){AB_QUIC_NIL, AB_QUIC_NIL, parts};
     for (uint32_t i = 0; i < parts; i++) {

@@ -234,10 +234,14 @@ static void stop_sending(struct ab_quic *q, struct ab_quic_conn *c, uint32_t ind
 
 uint32_t ab_quic_conn_stream_make(struct ab_quic *q, struct ab_quic_conn *c, uint64_t id)
 {
-    uint32_t index = ab_quic_stream_make(&q->streams, c->index, id);
+    uint32_t index, left = q->streams.total - q->streams.used;
     struct ab_quic_stream *t;
     bool ours = (id & AB_QUIC_ID_SERVER) == (c->server ? AB_QUIC_ID_SERVER : 0), uni = id & AB_QUIC_ID_UNI;
 
+    /* A peer that begins streams and ends none leaves objects to put together what others send. */
+    if (ab_unlikely(c->object_count > AB_QUIC_SHARE * left))
+        return AB_QUIC_NIL;
+    index = ab_quic_stream_make(&q->streams, c->index, id);
     if (index == AB_QUIC_NIL)
         return AB_QUIC_NIL;
     t = &q->streams.objects[index];

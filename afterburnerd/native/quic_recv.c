@@ -107,7 +107,7 @@ static void migrate(struct ab_quic *q, struct ab_quic_conn *c, const struct inco
     if (!same_host)
         ab_quic_conn_reset_path(q, c, now);
     /* 9.5: who has taken a new connection ID of ours for it gets one of its own, so that nobody can link the two. */
-    if (in->cid_seq != c->cid_seq && ab_quic_cids_rotate(&c->cids, &retire)) {
+    if (in->cid_seq != c->cid_seq && ab_quic_control_room(q, c) && ab_quic_cids_rotate(&c->cids, &retire)) {
         struct ab_quic_frame f = {.type = AB_QUIC_FRAME_RETIRE_CONNECTION_ID, .retire_cid = {.sequence = retire}};
 
         if (ab_quic_control_push(q, c, &f) == 0)
@@ -162,8 +162,12 @@ static int new_cid(struct ab_quic *q, struct ab_quic_conn *c, const struct ab_qu
 {
     uint64_t retire[AB_QUIC_CIDS_MAX + 1];
     uint32_t count;
-    int rc = ab_quic_cids_new(&c->cids, f, retire, &count);
+    int rc;
 
+    /* Where others have taken all slots, this one's answers could not be written down: no crime of the peer's. */
+    if (ab_unlikely(ab_quic_slots_left(&q->slots) <= AB_QUIC_CIDS_MAX))
+        return AB_QUIC_NO_ROOM;
+    rc = ab_quic_cids_new(&c->cids, f, retire, &count);
     ab_quic_owe(q, c, AB_QUIC_OWED_PEER_CIDS);
     for (uint32_t i = 0; i < count && rc == 0; i++) {
         struct ab_quic_frame answer = {.type = AB_QUIC_FRAME_RETIRE_CONNECTION_ID, .retire_cid = {retire[i]}};

@@ -199,3 +199,39 @@ def test_a_client_that_is_gone_from_its_new_address_as_from_the_old_one_times_ou
     victim.wait(120 * SECOND)
     ended = victim.ended()
     assert ended and ended.by == QuicClose.IDLE
+
+
+def test_an_address_has_the_time_that_a_path_of_which_nothing_is_known_may_take() -> None:
+    """RFC 9000 8.2.4: three times the PTO of the initial round trip of 333 ms, though the former path's was 2 ms."""
+    victim = server_with_ids()
+    for n in range(20):
+        victim.engine.send(ID, QuicSend.UNI, b"how far?", victim.now, token=n)
+        victim.drain()
+        victim.now += 2 * MS
+        victim.acknowledge()
+    victim.drain()
+    assert victim.info()["srtt_ns"] < 5 * MS
+    victim.arrive(victim.sealer.seal(wire.PING + bytes(1000)), port=ELSEWHERE)
+    victim.drain()
+    challenge = to(victim, ELSEWHERE, "path_challenge")[0]
+    victim.wait(2500 * MS)
+    victim.say(wire.path_response(challenge.data), port=ELSEWHERE)
+    assert victim.event(QuicEventKind.MIGRATED) and victim.info()["migrations"] == 1
+
+
+def test_a_supervisor_that_does_not_listen_is_no_fault_of_a_peer_that_changes_its_connection_ids() -> None:
+    """Those that are gone keep their places until it has heard of it; what comes then comes again."""
+    victim = server_with_ids(peers=0)
+    victim.engine.room(0)
+    packets = []
+    for n in range(1, 25):
+        packets.append(wire.new_connection_id(n, n, cid(1, n), token(1, n)))
+        victim.arrive(victim.sealer.seal(packets[-1]))
+        victim.drain()
+        victim.acknowledge()
+    assert not victim.closed, victim.closed
+    victim.engine.room(1 << 60)
+    for packet in packets:
+        victim.say(packet)
+    assert victim.opener.cid == cid(1, 24) and victim.alive()
+    assert sorted(f.sequence for f in victim.of("retire_connection_id")) == list(range(24))

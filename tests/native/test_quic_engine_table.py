@@ -251,3 +251,24 @@ def test_who_waits_for_the_fates_of_its_messages_is_in_nobodys_way() -> None:
     assert told[:50] == list(range(1, 51)) and sorted(told[50:]) == list(range(1, 9)), told
     assert q.totals()["connections"] == q.totals()["slots_used"] == 0
     q.free()
+
+
+def test_a_peer_that_begins_streams_and_ends_none_leaves_objects_to_put_together_what_others_send() -> None:
+    q = engine(2, streams=8)
+    for number in (1, 2):
+        assert q.adopt(adoption(number), MS) == QuicRefusal.NONE
+    secrets = {number: number.to_bytes(seal.hash_bytes(seal.AES128), "big") for number in (1, 2)}
+    peers = {number: seal.Sealer(seal.AES128, secrets[number], number.to_bytes(8, "big")) for number in (1, 2)}
+
+    def says(number: int, *frames: bytes) -> None:
+        q.rx([(peers[number].seal(b"".join(frames)), REMOTE, REMOTE_PORT, LOCAL, LOCAL_PORT, 0)], MS)
+        drain(q, MS)
+
+    for n in range(8):  # each of the streams that it may have, in a packet of its own
+        says(1, wire.stream(3 + 4 * n, b"begun"))
+    assert 4 <= q.totals()["objects_used"] <= 6
+    q.events()
+    says(2, wire.stream(3, b"in two "))
+    says(2, wire.stream(3, b"parts", 7, fin=True))
+    assert [item[4] for item in q.events() if item[0] == "data"] == [b"in two ", b"parts"]
+    q.free()
