@@ -142,3 +142,17 @@ def test_the_last_forged_packet_that_is_allowed_closes() -> None:
         victim.arrive(packet[:-1] + bytes([packet[-1] ^ 1]))
         victim.drain()
         assert (victim.closed is not None) is (n == 4)
+
+
+def test_who_goes_on_sending_to_what_is_closed_hears_it_again_at_ever_longer_intervals() -> None:
+    """RFC 9000 10.2.1. Without a sample a PTO is 1,024 ms: the first pause is an eighth of it."""
+    victim = Victim()
+    victim.engine.close(ID, True, 3, b"enough", victim.now)
+    victim.drain()
+    begin, said = victim.now, []
+    while victim.engine.totals()["connections"]:
+        victim.now += 10 * MS
+        victim.arrive(victim.sealer.seal(wire.PING))
+        if any(f.kind == "connection_close" for f in victim.drain()):
+            said.append((victim.now - begin) // MS)
+    assert said == [130, 390, 910, 1940]
