@@ -12,6 +12,8 @@
 
 #define AB_HIST_SUB (1u << AB_HIST_SUB_BITS)
 
+_Static_assert(AB_HIST_BUCKETS == (AB_HIST_MAX_BITS - AB_HIST_SUB_BITS + 1) << AB_HIST_SUB_BITS, "histogram geometry");
+
 static inline uint32_t ab_hist_index(uint64_t value)
 {
     if (value < AB_HIST_SUB)
@@ -45,8 +47,5 @@ static inline void ab_hist_add(struct ab_hist *h, uint64_t value, uint64_t times
     AB_STAT_MAX(&h->max, value);
     AB_STAT_ADD(&h->count, times);
 }
-
-/* ab_hist_quantile: smallest edge at or above which a share `q` (0..1) of the values lies below; 0 while empty. */
-uint64_t ab_hist_quantile(const struct ab_hist *h, double q);
 
 #endif

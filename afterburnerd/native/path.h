@@ -8,9 +8,8 @@
 
 #include "base.h"
 
-#define AB_PATH_TTL 64    /* of a path that names none (RFC 1700: what hosts send) */
-#define AB_PATH_ROOM 128  /* in front of a payload: 14 + 2 * 4 + 40 + 8 bytes, and payloads begin on a cache line */
-#define AB_PATH_MAX_IP 48 /* IPv6 and UDP */
+#define AB_PATH_TTL 64   /* of a path that names none (RFC 1700: what hosts send) */
+#define AB_PATH_ROOM 128 /* in front of a payload: 14 + 2 * 4 + 40 + 8 bytes, and payloads begin on a cache line */
 
 /* ab_path_headers: bytes that ab_eth_build writes in front of a payload. */
 static inline uint32_t ab_path_headers(const struct ab_path *p)

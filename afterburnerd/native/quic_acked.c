@@ -4,8 +4,7 @@
 #include "quic_conn.h"
 #include "quic_qlog.h"
 
-#define REORDER_MIN 3   /* kPacketThreshold (RFC 9002 6.1.1) */
-#define REORDER_MAX 128 /* as far as it may grow with what was seen to come late */
+#define REORDER_MAX 128 /* packets: as far as the threshold may grow with what was seen to come late */
 #define PROBES 2        /* of a timeout (RFC 9002 6.2.4: one or two); two survive the loss of one */
 
 /* ACKs gather for a quarter of the round trip, as Chromium's engine does it, and never for so long that a peer's

@@ -55,7 +55,7 @@ void ab_quic_conn_reset_path(struct ab_quic *q, struct ab_quic_conn *c, uint64_t
     uint32_t max = c->paths[AB_QUIC_PATH_ACTIVE].to.mtu;
 
     c->path_epoch++;
-    c->reorder = 3;
+    c->reorder = 3; /* kPacketThreshold (RFC 9002 6.1.1) */
     max = (uint32_t)AB_MIN(max, c->peer_udp_payload);
     ab_quic_mtu_init(&c->mtu, max, !q->config.no_mtu_discovery);
     ab_quic_cc_init(&c->cc, q->config.cc, q->config.hystart, q->config.initial_window, c->mtu.size);

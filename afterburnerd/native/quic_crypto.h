@@ -61,12 +61,6 @@ enum ab_quic_suite {
     AB_QUIC_CHACHA20_POLY1305 = 3, /* TLS_CHACHA20_POLY1305_SHA256, 0x1303 */
 };
 
-/* ab_quic_suite_from_tls: the suite of a TLS cipher suite, 0 where it is none of ours. */
-static inline int ab_quic_suite_from_tls(uint16_t tls)
-{
-    return tls >= 0x1301 && tls <= 0x1303 ? tls - 0x1300 : 0;
-}
-
 /* ab_quic_secret_bytes: length of a suite's traffic secrets: its hash's. */
 static inline uint32_t ab_quic_secret_bytes(enum ab_quic_suite suite)
 {

@@ -146,12 +146,6 @@ static inline uint8_t *ab_quic_varint_put(uint8_t *p, uint64_t v)
     return ab_quic_put64(p, v | 0xc000000000000000ULL);
 }
 
-/* ab_quic_varint_put2: `v` below 16,384 in two bytes always: a length whose place is reserved before it is known. */
-static inline uint8_t *ab_quic_varint_put2(uint8_t *p, uint32_t v)
-{
-    return ab_quic_put16(p, (uint16_t)(v | 0x4000));
-}
-
 /* ab_quic_varint_write: `v` in its shortest form; false where there is no room, or where it cannot be written at all.
  */
 static inline bool ab_quic_varint_write(struct ab_quic_writer *w, uint64_t v)

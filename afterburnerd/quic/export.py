@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
 from aioquic.tls import CipherSuite
 
 from ..abi.layout import QUIC_CIDS, QUIC_CRYPTO, QUIC_EARLY, QUIC_TPARAMS, Path, QuicAdopt, QuicCid, QuicRange, QuicRole
@@ -107,8 +106,3 @@ def packed(cid: LocalCid | PeerCid) -> QuicCid:
         cid=cid.cid,
         token=cid.token or bytes(TOKEN_BYTES),
     )
-
-
-def without_secrets(adopt: QuicAdopt) -> QuicAdopt:
-    """For logs and errors."""
-    return msgspec.structs.replace(adopt, tx_secret=b"", rx_secret=b"")

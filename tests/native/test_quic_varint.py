@@ -72,13 +72,6 @@ def test_what_cannot_be_written_is_refused() -> None:
     assert write(NONE) is None
 
 
-def test_a_length_of_two_bytes_can_be_written_into_a_place_that_waits() -> None:
-    for value in (0, 63, 64, 16_383):
-        out = Bytes(2)
-        assert lib.varint_put2(out.at, value) == 2
-        assert out.get(2) == varint(value, 2)
-
-
 def test_random_integers_survive(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(2000):

@@ -58,11 +58,6 @@ API uint64_t t_varint_size(uint64_t v)
     return ab_quic_varint_size(v);
 }
 
-API uint64_t t_varint_put2(uint64_t data, uint64_t v)
-{
-    return (uint64_t)(ab_quic_varint_put2(P(uint8_t *, data), (uint32_t)v) - P(uint8_t *, data));
-}
-
 API uint64_t t_pn_bytes(uint64_t pn, uint64_t largest_acked)
 {
     return ab_quic_pn_bytes(pn, largest_acked);
