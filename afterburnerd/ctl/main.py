@@ -163,7 +163,7 @@ def _quic(commands: Any) -> None:
     dial = _command(commands, "dial", "dial a QUIC server, and keep the connection until it is closed", "quic:dial")
     dial.add_argument("connection", metavar="NAME", help="what to call it")
     dial.add_argument("address", metavar="ADDRESS", help="IPv4 or IPv6 address")
-    dial.add_argument("port", metavar="PORT", type=_count, help="UDP port")
+    dial.add_argument("port", metavar="PORT", type=_port, help="UDP port")
     dial.add_argument("--server-name", metavar="NAME", default="", help="SNI (default: ADDRESS.PORT.sol)")
     dial.add_argument("--pin", metavar="BASE58", default="", help="public key that the server must have")
     close = _command(commands, "close", "close a QUIC connection", "quic:close")

@@ -108,8 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     chosen = cores.pair(args)
-    if not 20 <= args.conns <= 60_000 or not 20 <= args.adoptions <= 60_000 or not 2 <= args.redials <= 20_000:
-        raise ToolError("--conns, --adoptions: 20 to 60000; --redials: 2 to 20000", EXIT_USAGE)
+    for what, least, most in (("conns", 20, 60_000), ("adoptions", 20, 60_000), ("redials", 2, 20_000)):
+        if not least <= (given := getattr(args, what)) <= most:
+            raise ToolError(f"--{what} {given}: {least} to {most}", EXIT_USAGE)
     facts, stolen = report.machine(), report.steal_seconds()
     with rig.standing(rig.plan(f"bh{os.getpid()}", isolated=True)) as standing:
         flood = measure_flood(standing, chosen, args.conns)

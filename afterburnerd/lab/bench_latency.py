@@ -31,7 +31,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..cli import EXIT_UNREACHABLE, ToolError
+from ..cli import EXIT_UNREACHABLE, EXIT_USAGE, ToolError
 from . import cores, exits, quantities, quic_pair, report, rig, third, third_latency
 from .cores import Cores
 from .labio import Labio, Samples
@@ -62,7 +62,7 @@ class Round(msgspec.Struct):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument("--rounds", type=quantities.amount, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument(
         "--duration", type=quantities.duration, default=1.0, metavar="TIME", help="of each measurement (default: 1s)"
     )
@@ -92,8 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     chosen = cores.pair(args)
-    if args.rounds < 1 or not 1 <= args.conns <= 65536:
-        raise ToolError("--rounds: at least 1; --conns: 1 to 65536", 64)
+    if not 1 <= args.conns <= 65536:
+        raise ToolError(f"--conns {args.conns}: 1 to 65536", EXIT_USAGE)
     rate = round(1 / args.interval)
     engine = third.name(args.peer) if args.peer else None
     load = Load(size=PROBE_BYTES, probe=True, rate=rate, seconds=args.duration)

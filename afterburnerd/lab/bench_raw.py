@@ -93,7 +93,7 @@ class Loss(msgspec.Struct, frozen=True):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument("--rounds", type=quantities.amount, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument(
         "--duration", type=quantities.duration, default=1.0, metavar="TIME", help="of each measurement (default: 1s)"
     )
@@ -110,8 +110,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     chosen = cores.pair(args)
-    if args.rounds < 1:
-        raise ToolError("--rounds: at least 1", 64)
     settings = Settings(args.rounds, args.duration, args.loss_duration, chosen.receiver, chosen.sender)
     return report.publish(measure(settings), args.json)
 

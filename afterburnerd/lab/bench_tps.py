@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from ..cli import EXIT_UNREACHABLE, ToolError
+from ..cli import EXIT_UNREACHABLE, EXIT_USAGE, ToolError
 from . import bench_tps_peer, cores, exits, quantities, quic_pair, report, rig, third
 from .cores import Cores
 from .labio import Labio
@@ -50,14 +50,18 @@ class Round(msgspec.Struct):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument("--rounds", type=quantities.amount, default=5, metavar="N", help="rounds (default: 5)")
     parser.add_argument(
         "--duration", type=quantities.duration, default=1.0, metavar="TIME", help="of each measurement (default: 1s)"
     )
     parser.add_argument("--suite", choices=sorted(SUITES), default="aes128", help="cipher (default: aes128)")
-    parser.add_argument("--conns", type=int, default=1, metavar="N", help="connections (default: 1)")
+    parser.add_argument("--conns", type=quantities.amount, default=1, metavar="N", help="connections (default: 1)")
     parser.add_argument(
-        "--window", type=int, default=2048, metavar="N", help="messages on the way at most (default: 2048)"
+        "--window",
+        type=quantities.amount,
+        default=2048,
+        metavar="N",
+        help="messages on the way at most (default: 2048)",
     )
     parser.add_argument(
         "--ways", metavar="LIST", help="of afxdp, socket, mixed; with --peer of afxdp, socket (default: all)"
@@ -75,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = cores.pair(args)
     known = bench_tps_peer.WAYS if args.peer else WAYS
     ways = args.ways.split(",") if args.ways else list(known)
-    if args.rounds < 1 or set(ways) - set(known):
-        raise ToolError(f"--rounds: at least 1; --ways: of {', '.join(known)}", 64)
+    if set(ways) - set(known):
+        raise ToolError(f"--ways {args.ways}: of {', '.join(known)}", EXIT_USAGE)
     if args.peer and args.conns != 1:
-        raise ToolError("--peer: over one connection", 64)
+        raise ToolError(f"--conns {args.conns}: with --peer there is one connection", EXIT_USAGE)
     peer = third.name(args.peer) if args.peer else ""
     load = Load(
         size=TARGET_BYTES,

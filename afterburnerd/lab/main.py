@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from .. import __version__
-from ..cli import EXIT_CODES, Parser, run_tool
+from ..cli import (
+    EXIT_CONFIG,
+    EXIT_DEGRADED,
+    EXIT_OK,
+    EXIT_PERMISSION,
+    EXIT_UNREACHABLE,
+    EXIT_USAGE,
+    Parser,
+    run_tool,
+)
 from . import (
     bench_crypto,
     bench_daemon,
@@ -41,6 +50,15 @@ examples:
   sudo afterburner-lab up --isolated         the daemon's end in a namespace of its own as well
   sudo afterburner-lab down                  remove it
 """
+
+EXIT_CODES = (
+    (EXIT_OK, "done, and all was as it should be"),
+    (EXIT_DEGRADED, "done, but something was lost or wrong, or a benchmark missed its goal"),
+    (EXIT_USAGE, "the command line makes no sense"),
+    (EXIT_UNREACHABLE, "something needed is not there, or nobody answers"),
+    (EXIT_PERMISSION, "permission denied"),
+    (EXIT_CONFIG, "a file that was named cannot be used"),
+)
 
 
 def build_parser() -> Parser:

@@ -22,7 +22,7 @@ def amount(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kM]?)", text)
     value = round(float(found[1]) * _SCALE[found[2]]) if found else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of packets: write 1000, 100k or 1.5M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on: write 1000, 100k or 1.5M")
     return value
 
 

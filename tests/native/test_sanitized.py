@@ -18,6 +18,7 @@ from tests import cc, sanitized
 pytestmark = pytest.mark.skipif(bool(cc.SANITIZED), reason="this is the sanitized run")
 
 FAULTS = "tests/system/test_daemon_faults.py"
+RELOAD = "tests/system/test_daemon_reload.py"
 PAIR = "tests/net/test_quic_pair.py"
 FLOOD = "tests/system/test_lab_flood.py"
 TESTS = [
@@ -28,7 +29,7 @@ TESTS = [
     f"{FAULTS}::test_generic_mode_serves",
     f"{FAULTS}::test_down_and_up",
     f"{FAULTS}::test_several_workers_share_the_queues",
-    f"{FAULTS}::test_a_reload_in_socket_mode_opens_and_closes_only_what_changes",
+    f"{RELOAD}::test_a_reload_in_socket_mode_opens_and_closes_only_what_changes",
     f"{FAULTS}::test_more_queues_are_served_when_the_interface_gets_them",
     *(
         f"{PAIR}::test_{name}"
