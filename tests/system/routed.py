@@ -200,8 +200,10 @@ class Two:
         seed: int,
         prepare: Callable[[Way], object] = lambda way: None,
         directions: tuple[int, ...] = (TO_SERVER, TO_CLIENT),
+        addresses: tuple[str, str] = ("", ""),
     ) -> Iterator[Run]:
-        """A connection in each direction over a wire that `prepare` has set up, dialled through it. Good again afterwards."""
+        """A connection in each direction over a wire that `prepare` has set up, dialled through it, to these addresses of the
+        server and the client instead of their IPv4. Good again afterwards."""
         way = self.way
         way.clear()
         way.seeded(seed)
@@ -210,7 +212,7 @@ class Two:
             got = tuple(stack.enter_context(Received(end)) for end in self.ends)
             prepare(way)
             stack.callback(way.clear)
-            calls = {direction: stack.enter_context(self.ends[direction].link(PORT)) for direction in directions}
+            calls = {d: stack.enter_context(self.ends[d].link(PORT, addresses[d])) for d in directions}
             for call in calls.values():
                 assert call.wait_open().io == "afxdp"
             for end in self.ends:  # the other end's handshake may be a moment behind
