@@ -63,8 +63,8 @@ class Books:
         """What does not agree; empty: everything does."""
         way = self.way
         # Seen twice in some 60 runs that held packets back, and in no other: one or two packets on the wire that neither end
-        # had counted. Not explained.
-        slack = 1 + way.into // 50 if way.delayed else 0
+        # had counted. Not explained, and not seen again in 140 such runs without slack on 2026-11-22.
+        slack = 2 if way.delayed else 0
         if way.into + way.duplicated != way.out + way.gone:
             return f"the router's own counts: {way}"
         if self.receiver is not None and not 0 <= way.out - self.taken <= slack:
