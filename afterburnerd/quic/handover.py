@@ -312,6 +312,8 @@ class Handover:
         for token in connection.tokens.values():
             self.realm.reset_tokens.add(token, connection.number)
         self.news.append(Opened(connection))
+        if not connection.is_client:
+            self._give_token(connection, now)  # before its data is acknowledged, upon which a client may leave
         shake = connection.shake
         if shake is not None:
             early, shake.early = shake.early, []
@@ -332,8 +334,6 @@ class Handover:
         connection.endpoint.confirm(connection.number, now)
         connection.shake = None
         connection.step = Step.RELEASED
-        if not connection.is_client:
-            self._give_token(connection, now)
         self.news.append(Confirmed(connection))
 
     def _give_token(self, connection: Connection, now: float) -> None:

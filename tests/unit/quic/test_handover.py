@@ -113,6 +113,21 @@ def test_early_1rtt_packets_are_injected() -> None:
     assert counts["injected"] == counts["kept"] > 0 and not counts["keep_dropped"] + counts["inject_dropped"]
 
 
+def test_a_client_has_its_token_before_its_first_data_is_acknowledged() -> None:
+    """Or one that leaves as soon as it has been heard leaves without, and meets a Retry the next time."""
+    client, server, net = world()
+    client.start_worker()
+    client.submit(1, b"heard")
+    assert net.run(lambda: server.step() is Step.HELD and client.step() is Step.INJECTED)
+    net.run(lambda: False, seconds=0.05)  # what the client sends meanwhile is kept
+    worker, kinds = server.start_worker(), []
+    put = worker.put
+    worker.put = lambda command, body: kinds.append(command.kind) or put(command, body)  # type: ignore[method-assign]
+    assert net.run(lambda: server.step() is Step.RELEASED)
+    assert QuicCommandKind.INJECT in kinds
+    assert kinds.index(QuicCommandKind.TOKEN) < kinds.index(QuicCommandKind.INJECT)
+
+
 def test_a_held_connection_is_adopted_by_the_next_worker() -> None:
     """Nothing of a HELD connection went to the worker that died."""
     client, server, net = world()
