@@ -49,6 +49,9 @@ class Again:
         for report in self.first:
             terminalreporter.section(f"{report.nodeid} ({report.when})", sep="_", yellow=True)
             report.toterminal(terminalreporter._tw)
+            for title, text in report.sections:
+                terminalreporter.section(title, sep="-")
+                terminalreporter.line(text)
         if self.too_many:
             terminalreporter.line(
                 f"more than {self.most} second tries in one run: this is not chance, and fails", red=True

@@ -58,6 +58,9 @@ ID = 7
 ALPN = "solana-tpu"
 SUITES = (CipherSuite.AES_128_GCM_SHA256, CipherSuite.AES_256_GCM_SHA384, CipherSuite.CHACHA20_POLY1305_SHA256)
 LIMIT = 3_600 * SECOND
+PEER_BACKOFF = (
+    5  # doublings of aioquic's probe timeout, which has no bound: five lost probes could outlast every idle timeout
+)
 
 logging.getLogger("quic").setLevel(logging.CRITICAL + 1)
 
@@ -405,6 +408,7 @@ class Simulation:
         timer = peer.get_timer()
         if timer is not None and seconds(self.now) >= timer:
             peer.handle_timer(seconds(self.now))
+            peer._loss._pto_count = min(peer._loss._pto_count, PEER_BACKOFF)
         while (event := peer.next_event()) is not None:
             self.peer_hears(event)
         with seeded(self.rng):

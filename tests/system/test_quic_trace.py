@@ -85,15 +85,15 @@ def test_tshark_sees_what_the_logs_say(tmp_path: Path) -> None:
         mine = _of_connection(ours)
         assert tshark.faults(mine) == [], "all of it can be decrypted, from the first Initial on"
         one = [p for p in mine if p.kind == "1rtt"]
+        # The connection may live a little between the command that adopts and the one that traces: what is on the wire before
+        # the first packet that it is said to have sent may be missing.
+        traced = min(packets(events, "packet_sent"))
+        begin = min(p.datagram for p in one if p.destination[1] == PORT and p.number == traced)
         for outgoing, name in ((True, "packet_sent"), (False, "packet_received")):
-            seen = {
-                p.number: [NAMES.get(f.name, f.name.lower()) for f in p.frames]
-                for p in one
-                if (p.destination[1] == PORT) is outgoing and p.number is not None
-            }
+            way = [p for p in one if (p.destination[1] == PORT) is outgoing and p.number is not None]
+            seen = {p.number: [NAMES.get(f.name, f.name.lower()) for f in p.frames] for p in way}
             said = packets(events, name)
-            # The engine may send its first packets between the command that adopts and the one that traces.
-            assert said and set(said) == {n for n in seen if n >= min(said)}, name
+            assert {p.number for p in way if p.datagram >= begin} <= set(said) <= set(seen), name
             assert len(said) > len(seen) // 2
             close = {"connection_close_app": "connection_close"}
             assert {n: set(f) for n, f in said.items()} == {n: {close.get(f, f) for f in seen[n]} for n in said}

@@ -73,12 +73,14 @@ def test_a_handshake_leaves_nothing_to_the_garbage_collector() -> None:
     server.start_worker()
     gc.collect()
     gc.disable()
+    # A test that failed before us keeps what it had in its traceback.
+    before = {id(o) for o in gc.get_objects() if isinstance(o, Front | Context | QuicPacketRecovery)}
     try:
         warm(client, server, 5)
         # one that comes to nothing, at either end
         dial = client.endpoint.dial(Target(SERVER), 1000.0)
         client.endpoint.abort(dial.number, 1000.0)
         left = [o for o in gc.get_objects() if isinstance(o, Front | Context | QuicPacketRecovery)]
-        assert not left
+        assert {id(o) for o in left} <= before
     finally:
         gc.enable()
