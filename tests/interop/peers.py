@@ -298,7 +298,10 @@ class Peer:
             assert not ended, f"{self} ended without {count} x {event} {fields}: {self.told()}"
             return None
 
-        found = waiting.until(look, f"{self} to say {count} x {event} {fields}", seconds)
+        try:
+            found = waiting.until(look, f"{self} to say {count} x {event} {fields}", seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nit said: {self.events[-40:]}") from None
         assert found is not None
         return found
 
