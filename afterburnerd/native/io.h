@@ -47,8 +47,7 @@ void ab_io_reply(struct ab_io *io, struct ab_dgram *d);
 struct ab_txbuf {
     uint8_t *data;
     uint32_t room; /* bytes */
-    uint64_t
-        addr; /* where `data` lies in the packet memory (AF_XDP), or the number of the buffer (sockets; multi-buffer) */
+    uint64_t addr; /* where `data` lies in packet memory (AF_XDP), or the buffer's number (sockets; multi-buffer) */
 };
 
 /* ab_io_tx_reserve takes up to `count` buffers for sending and returns how many there were: none where the kernel is

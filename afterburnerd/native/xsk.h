@@ -60,10 +60,9 @@ struct ab_xsk_config {
 /* ab_xsk_long: frames to be sent that may be longer than a frame of packet memory, only with multi-buffer. They are
  * written in one piece into a slot here, and cut into the frames that are held for it when they are sent. */
 struct ab_xsk_long {
-    uint8_t *area; /* AB_XSK_LONG_SLOTS slots of AB_XSK_JUMBO_BYTES, on cache lines */
-    uint8_t
-        *goes_on;   /* for each frame of the packet memory: it is with the kernel, and the next is of the same packet */
-    uint32_t parts; /* frames that are held for a slot in use */
+    uint8_t *area;                   /* AB_XSK_LONG_SLOTS slots of AB_XSK_JUMBO_BYTES, on cache lines */
+    uint8_t *goes_on;                /* for each frame that the kernel has: the next one is of the same packet */
+    uint32_t parts;                  /* frames that are held for a slot in use */
     uint32_t free_count;             /* entries of `free` in use */
     uint8_t free[AB_XSK_LONG_SLOTS]; /* stack of slots that nobody holds */
     uint64_t frames[AB_XSK_LONG_SLOTS][AB_XSK_PARTS];

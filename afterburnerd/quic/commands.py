@@ -47,7 +47,6 @@ class Commands:
         self._waiting: dict[int, deque[tuple[QuicCommand, bytes | bytearray]]] = {}  # by worker: behind a full ring
         self._closing: set[int] = set()  # workers that close all they have: nothing begins there any more
         self._number = 0  # of the last command
-        self.injects_dropped = 0
 
     def up(self, engine: Engine) -> None:
         self.engines[engine.worker] = engine
@@ -128,7 +127,6 @@ class Commands:
         """A datagram for the engine of a ROUTED connection; best effort, as the network's. False: too many wait already."""
         assert connection.engine is not None
         if len(self._waiting[connection.engine.worker]) >= INJECTS_WAITING:
-            self.injects_dropped += 1
             return False
         where = QuicInject(
             local=connection.path.local,

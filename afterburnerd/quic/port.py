@@ -42,9 +42,8 @@ PMTUDISC_PROBE: Final = 3
 TOS: Final = (socket.IP_TOS, socket.IPV6_TCLASS)
 CONTROL: Final = socket.CMSG_SPACE(4)
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
-SO_MEMINFO: Final = (
-    55  # nine words (linux/sock_diag.h), of which the last counts packets for which the socket had no room
-)
+SO_MEMINFO: Final = 55
+# Nine words (linux/sock_diag.h), of which the last counts packets for which the socket had no room.
 MEMINFO: Final = struct.Struct("32xI")
 
 # Long headers (first byte with 0x80) to socket 0 of the group, short ones to socket 1. What the program reads begins with

@@ -519,6 +519,15 @@ def test_persistent_congestion_leaves_the_least_window() -> None:
             assert 2 * 1200 < victim.info()["cwnd"] < window
 
 
+def window_with_marks(victim: Victim, ce: int) -> int:
+    """The congestion window after all is acknowledged, `ce` packets of it as marked."""
+    victim.now += 2 * MS
+    first, last = victim.adopted.next_pn, victim.opener.least - 1
+    victim.arrive(victim.sealer.seal(wire.ack((first, last), ecn=(victim.marked - ce, 0, ce))))
+    victim.drain()
+    return int(victim.info()["cwnd"])
+
+
 def test_a_mark_of_congestion_reduces_the_window_once() -> None:
     """RFC 9002 7.1, RFC 9000 13.4.2: CE that the peer reports is a congestion event, the same one again is not."""
     victim = Victim(ecn=1, settle=False, theirs={"initial_max_data": 1 << 20})
@@ -527,11 +536,7 @@ def test_a_mark_of_congestion_reduces_the_window_once() -> None:
         for n in range(4):
             send(victim, b"e" * 1000, token=n)
         victim.drain()
-        victim.now += 2 * MS
-        first, last = victim.adopted.next_pn, victim.opener.least - 1
-        victim.arrive(victim.sealer.seal(wire.ack((first, last), ecn=(victim.marked - ce, 0, ce))))
-        victim.drain()
-        return int(victim.info()["cwnd"])
+        return window_with_marks(victim, ce)
 
     whole, reduced, after = window(0), window(1), window(1)
     assert victim.marked > 8 and whole > reduced, "CE was not answered"
@@ -549,11 +554,7 @@ def test_a_mark_of_congestion_counts_where_the_last_packet_demanded_no_acknowled
         victim.arrive(victim.sealer.seal(wire.PING))
         victim.arrive(victim.sealer.seal(wire.PING))
         assert {f.kind for f in victim.drain()} <= {"ack", "padding"}, "the last one is an acknowledgement alone"
-        victim.now += 2 * MS
-        first, last = victim.adopted.next_pn, victim.opener.least - 1
-        victim.arrive(victim.sealer.seal(wire.ack((first, last), ecn=(victim.marked - ce, 0, ce))))
-        victim.drain()
-        return int(victim.info()["cwnd"])
+        return window_with_marks(victim, ce)
 
     whole, reduced, after = window(0), window(1), window(1)
     assert whole > reduced, "CE was not answered"

@@ -84,9 +84,8 @@ def test_a_long_message_goes_in_several_commands() -> None:
 
 def test_datagrams_that_wait_are_bounded() -> None:
     commands, _, conn = world(0)
-    for _ in range(INJECTS_WAITING + 10):
-        commands.inject(conn, b"\x40", ("192.0.2.1", 1))
-    assert commands.injects_dropped == 10
+    taken = [commands.inject(conn, b"\x40", ("192.0.2.1", 1)) for _ in range(INJECTS_WAITING + 10)]
+    assert taken == [True] * INJECTS_WAITING + [False] * 10
 
 
 def test_what_waits_for_a_worker_dies_with_it() -> None:
